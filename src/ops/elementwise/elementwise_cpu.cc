@@ -1,0 +1,156 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/elementwise/elementwise_cpu.cc"
+#include <hwy/foreach_target.h>
+// Highway wants foreach_target.h first.
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
+#include <array>
+#include <string>
+
+#include "kernel/simd.h"
+#include "ops/elementwise/broadcast.h"
+#include "ops/elementwise/elementwise.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace weft::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class D, class V>
+V apply(const Add&, D, V a, V b) {
+  return hn::Add(a, b);
+}
+
+template <class D, class V>
+V apply(const Mul&, D, V a, V b) {
+  return hn::Mul(a, b);
+}
+
+template <class D, class V>
+V apply(const Scale& op, D d, V x) {
+  return hn::Mul(hn::Set(d, op.factor), x);
+}
+
+template <class D, class V>
+V apply(const Lerp&, D d, V x, V shifted, V mix) {
+  return hn::MulAdd(x, mix, hn::Mul(shifted, hn::Sub(hn::Set(d, 1.0F), mix)));
+}
+
+// Through e^−|x|, which never overflows: 1/(1 + e) for x ≥ 0, e/(1 + e) below.
+template <class D, class V>
+V apply(const Sigmoid&, D d, V x) {
+  const V one = hn::Set(d, 1.0F);
+  const V e = hn::Exp(d, hn::Neg(hn::Abs(x)));
+  const V y = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
+  return hn::IfThenElse(hn::IsNaN(x), x, y);  // Exp makes NaN 0
+}
+
+template <class D, class V>
+V apply(const Tanh&, D d, V x) {
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Tanh(d, x));
+}
+
+template <class D, class V>
+V apply(const SquaredRelu&, D d, V x) {
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), hn::Mul(x, x));  // a NaN is not below 0
+}
+
+// One row: `count` consecutive elements of the result. Input i starts at in[i] and repeats in[i][0] where repeats[i].
+template <class A, std::size_t... kInput>
+void run_row(const A& op, std::array<const float*, A::kArity> in, const std::array<bool, A::kArity>& repeats,
+             float* out, std::int64_t count, std::index_sequence<kInput...>) {
+  const hn::ScalableTag<float> d;
+  const std::size_t lanes = hn::Lanes(d);
+  // A repeated element becomes a vector in memory that the loop does not advance in.
+  HWY_ALIGN float repeated[A::kArity][hn::MaxLanes(hn::ScalableTag<float>())];
+  std::array<std::size_t, A::kArity> step;
+  for (std::size_t i = 0; i < A::kArity; ++i) {
+    step[i] = repeats[i] ? 0 : lanes;
+    if (!repeats[i]) continue;
+    hn::Store(hn::Set(d, *in[i]), d, repeated[i]);
+    in[i] = repeated[i];
+  }
+  auto left = static_cast<std::size_t>(count);
+  for (; left >= lanes; left -= lanes, out += lanes) {
+    hn::StoreU(apply(op, d, hn::LoadU(d, in[kInput])...), d, out);
+    ((in[kInput] += step[kInput]), ...);
+  }
+  if (left > 0) store_n(apply(op, d, load_n(d, in[kInput], left)...), d, out, left);
+}
+
+template <class A>
+void run_tile(const A& op, const Broadcast& shape, const float* const* in, float* out, std::int64_t begin,
+              std::int64_t end) {
+  std::array<bool, A::kArity> repeats;
+  for (std::size_t i = 0; i < A::kArity; ++i) repeats[i] = shape.strides[i].back() == 0;
+  for (std::int64_t next; begin < end; begin = next) {
+    const std::int64_t row = begin / shape.inner();
+    const std::int64_t column = begin - row * shape.inner();
+    next = std::min(end, begin - column + shape.inner());
+    std::array<const float*, A::kArity> from;
+    for (std::size_t i = 0; i < A::kArity; ++i) {
+      from[i] = in[i] + shape.row_offset(i, row) + (repeats[i] ? 0 : column);
+    }
+    run_row(op, from, repeats, out + begin, next - begin, std::make_index_sequence<A::kArity>());
+  }
+}
+
+// Elements [begin, end) of the result.
+void elementwise_tile(const Elementwise& op, const Broadcast& shape, const float* const* in, float* out,
+                      std::int64_t begin, std::int64_t end) {
+  std::visit([&](const auto& attributes) HWY_ATTR { run_tile(attributes, shape, in, out, begin, end); }, op);
+}
+
+}  // namespace
+}  // namespace weft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weft {
+namespace {
+
+HWY_EXPORT(elementwise_tile);
+
+class ElementwiseKernel final : public Kernel {
+ public:
+  ElementwiseKernel(const Elementwise& op, const KernelRequest& request)
+      : op_(op),
+        name_("hwy:" + std::visit([](const auto& attributes) { return std::string(attributes.kName); }, op)),
+        shape_(request.in, request.out[0].shape),
+        elements_(request.out[0].shape.elements()),
+        grain_(shape_.inner() > 0 && shape_.inner() < kGrain ? kGrain / shape_.inner() * shape_.inner() : kGrain) {
+    for (const TensorType& type : request.in) complete_.push_back(type.shape.elements() == elements_);
+  }
+
+  std::string_view name() const override { return name_; }
+  // An input with all the elements of the result has them in the same order, whatever its 1s.
+  bool may_overwrite(int i) const override { return complete_[static_cast<std::size_t>(i)]; }
+
+  void run(const KernelArgs& args) const noexcept override {
+    std::array<const float*, 3> in{};
+    for (std::size_t i = 0; i < args.in.size(); ++i) in[i] = args.input(static_cast<int>(i));
+    args.workers.parallel_for(elements_, grain_, [&](std::int64_t begin, std::int64_t end) {
+      HWY_DYNAMIC_DISPATCH(elementwise_tile)(op_, shape_, in.data(), args.output(), begin, end);
+    });
+  }
+
+ private:
+  static constexpr std::int64_t kGrain = 16384;  // 64 KiB of each operand: a tile's data fit the second-level cache
+
+  Elementwise op_;
+  std::string name_;
+  Broadcast shape_;
+  std::int64_t elements_, grain_;
+  std::vector<bool> complete_;
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_elementwise_kernel(const Elementwise& attributes, const KernelRequest& request) {
+  return std::make_unique<ElementwiseKernel>(attributes, request);
+}
+
+}  // namespace weft
+#endif

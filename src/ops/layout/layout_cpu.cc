@@ -1,0 +1,190 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/layout/layout_cpu.cc"
+#include <hwy/foreach_target.h>
+// Highway wants foreach_target.h first.
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "ops/layout/layout.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace weft::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// y[c][r] = x[r][c] for a block of 4 × 4.
+void transpose_4x4(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride) {
+#if HWY_TARGET == HWY_SCALAR
+  for (std::int64_t c = 0; c < 4; ++c) {
+    for (std::int64_t r = 0; r < 4; ++r) y[c * y_stride + r] = x[r * x_stride + c];
+  }
+#else
+  const hn::FixedTag<float, 4> d;
+  const hn::FixedTag<double, 2> pairs;
+  const auto row0 = hn::LoadU(d, x);
+  const auto row1 = hn::LoadU(d, x + x_stride);
+  const auto row2 = hn::LoadU(d, x + 2 * x_stride);
+  const auto row3 = hn::LoadU(d, x + 3 * x_stride);
+  const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, row0, row1));
+  const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, row2, row3));
+  const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, row0, row1));
+  const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, row2, row3));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, y);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, y + y_stride);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, y + 2 * y_stride);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23)), d, y + 3 * y_stride);
+#endif
+}
+
+// y[c][r] = x[r][c]; x is [rows,columns] with rows `x_stride` apart, y is [columns,rows] with rows `y_stride` apart.
+void transpose_tile(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t rows,
+                    std::int64_t columns) {
+  for (std::int64_t c = 0; c < columns; c += 4) {
+    for (std::int64_t r = 0; r < rows; r += 4) {
+      if (r + 4 <= rows && c + 4 <= columns) {
+        transpose_4x4(x + r * x_stride + c, x_stride, y + c * y_stride + r, y_stride);
+        continue;
+      }
+      for (std::int64_t j = c; j < std::min(c + 4, columns); ++j) {
+        for (std::int64_t i = r; i < std::min(r + 4, rows); ++i) y[j * y_stride + i] = x[i * x_stride + j];
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace weft::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weft {
+namespace {
+
+HWY_EXPORT(transpose_tile);
+
+// Where reshape cannot share memory.
+class CopyKernel final : public Kernel {
+ public:
+  explicit CopyKernel(const Shape& shape) : elements_(shape.elements()) {}
+  std::string_view name() const override { return "copy:reshape"; }
+  bool may_overwrite(int) const override { return true; }
+  void run(const KernelArgs& args) const noexcept override {
+    if (args.input(0) == args.output()) return;
+    args.workers.parallel_for(elements_, 16384, [&](std::int64_t begin, std::int64_t end) {
+      std::copy(args.input(0) + begin, args.input(0) + end, args.output() + begin);
+    });
+  }
+
+ private:
+  std::int64_t elements_;
+};
+
+struct Axis {
+  std::int64_t extent;
+  std::int64_t stride;  // in x
+};
+
+// The axes of the result, outermost first: no 1s, neighbours merged that are neighbours in x too.
+std::vector<Axis> merged_axes(const Shape& x, std::span<const int> order) {
+  std::vector<std::int64_t> strides(order.size(), 1);
+  for (std::size_t axis = order.size(); axis-- > 1;) strides[axis - 1] = strides[axis] * x[static_cast<int>(axis)];
+  std::vector<Axis> axes;
+  for (const int from : order) {
+    const Axis axis{x[from], strides[static_cast<std::size_t>(from)]};
+    if (axis.extent == 1) continue;
+    if (!axes.empty() && axes.back().stride == axis.stride * axis.extent) {
+      axes.back() = {axes.back().extent * axis.extent, axis.stride};
+    } else {
+      axes.push_back(axis);
+    }
+  }
+  return axes;
+}
+
+// A batch of plain transpositions, or of copies: the axes of the result are cut into outer ones, which are walked over,
+// and the last and the one that is contiguous in x, which are transposed tile by tile.
+class PermuteKernel final : public Kernel {
+ public:
+  explicit PermuteKernel(const Shape& x, std::span<const int> order) : outer_(merged_axes(x, order)) {
+    if (x.elements() == 0) return;
+    std::int64_t y_stride = 1;
+    std::vector<std::int64_t> y_strides(outer_.size());
+    for (std::size_t i = outer_.size(); i-- > 0; y_stride *= outer_[i].extent) y_strides[i] = y_stride;
+    const auto take = [&](std::size_t i) {
+      const Axis axis = outer_[i];
+      y_stride_ = y_strides[i];
+      outer_.erase(outer_.begin() + static_cast<std::ptrdiff_t>(i));
+      y_strides.erase(y_strides.begin() + static_cast<std::ptrdiff_t>(i));
+      return axis;
+    };
+    if (!outer_.empty()) rows_ = take(outer_.size() - 1);
+    if (rows_.stride != 1) {
+      const auto contiguous = std::ranges::find(outer_, 1, &Axis::stride);
+      columns_ = take(static_cast<std::size_t>(contiguous - outer_.begin()));
+    }
+    outer_y_strides_ = std::move(y_strides);
+    outer_count_ = 1;
+    for (const Axis& axis : outer_) outer_count_ *= axis.extent;
+  }
+
+  std::string_view name() const override { return "hwy:permute"; }
+
+  void run(const KernelArgs& args) const noexcept override {
+    if (outer_count_ == 0) return;
+    const bool copies = rows_.stride == 1;
+    const std::int64_t tile_rows = copies ? kCopyTile : kTile;
+    const std::int64_t row_tiles = (rows_.extent + tile_rows - 1) / tile_rows;
+    const std::int64_t column_tiles = (columns_.extent + kTile - 1) / kTile;
+    const std::int64_t tile_elements = std::min(rows_.extent, tile_rows) * std::min(columns_.extent, kTile);
+    const std::int64_t grain = std::max<std::int64_t>(1, kCopyTile / tile_elements);
+    args.workers.parallel_for(outer_count_ * column_tiles * row_tiles, grain,
+                              [&](std::int64_t begin, std::int64_t end) {
+                                for (std::int64_t tile = begin; tile < end; ++tile) {
+                                  const std::int64_t row = tile % row_tiles * tile_rows;
+                                  const std::int64_t column = tile / row_tiles % column_tiles * kTile;
+                                  const std::int64_t rows = std::min(tile_rows, rows_.extent - row);
+                                  std::int64_t from = row * rows_.stride + column;
+                                  std::int64_t to = column * y_stride_ + row;
+                                  std::int64_t outer = tile / row_tiles / column_tiles;
+                                  for (std::size_t i = outer_.size(); i-- > 0; outer /= outer_[i].extent) {
+                                    from += outer % outer_[i].extent * outer_[i].stride;
+                                    to += outer % outer_[i].extent * outer_y_strides_[i];
+                                  }
+                                  if (copies) {
+                                    std::copy_n(args.input(0) + from, rows, args.output() + to);
+                                  } else {
+                                    HWY_DYNAMIC_DISPATCH(transpose_tile)
+                                    (args.input(0) + from, rows_.stride, args.output() + to, y_stride_, rows,
+                                     std::min(kTile, columns_.extent - column));
+                                  }
+                                }
+                              });
+  }
+
+ private:
+  static constexpr std::int64_t kTile = 64;  // 16 KiB from x and as much to y: both in the first-level cache
+  static constexpr std::int64_t kCopyTile = 16384;
+
+  std::vector<Axis> outer_;
+  std::vector<std::int64_t> outer_y_strides_;
+  std::int64_t outer_count_ = 0;
+  Axis rows_{1, 1};     // contiguous in y
+  Axis columns_{1, 1};  // contiguous in x, y_stride_ apart in y; not used when the rows are contiguous in x too
+  std::int64_t y_stride_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_kernel(const Reshape&, const KernelRequest& request) {
+  return std::make_unique<CopyKernel>(request.in[0].shape);
+}
+
+std::unique_ptr<Kernel> make_kernel(const Permute& attributes, const KernelRequest& request) {
+  return std::make_unique<PermuteKernel>(request.in[0].shape, attributes.order);
+}
+
+}  // namespace weft
+#endif

@@ -1,0 +1,84 @@
+#include "ops/layout/layout.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "ops/testing/op_test.h"
+
+namespace weft {
+namespace {
+
+using testing::check_kernel;
+using testing::random_tensor;
+
+void check(Operation operation, const Shape& shape) {
+  check_kernel({.name = shape.str(),
+                .operation = std::move(operation),
+                .inputs = {random_tensor(shape, 1)},
+                .tolerance = 0});  // nothing is computed
+}
+
+TEST(Reshape, KeepsTheElements) {
+  check(Reshape{.shape = {6, 4}}, {2, 3, 4});
+  check(Reshape{.shape = {40'000}}, {200, 200});
+  check(Reshape{.shape = {1, 1}}, {});
+  check(Reshape{.shape = {0, 7}}, {3, 0});
+  EXPECT_TRUE(Operation(Reshape{}).is_view());
+  EXPECT_EQ(Operation(Reshape{.shape = {2, 3}}).attributes(), "shape=[2,3]");
+}
+
+TEST(Permute, TransposesTokensAndChannels) {
+  for (const std::int64_t n : {0, 1, 3, 4, 5, 7, 8, 9, 63, 64, 65, 130}) {
+    check(Permute{.order = {0, 2, 1}}, {2, n, 3});
+    check(Permute{.order = {0, 2, 1}}, {1, 5, n});
+    check(Permute{.order = {1, 0}}, {n, 67});
+  }
+  check(Permute{.order = {0, 2, 1}}, {2, 196, 192});
+}
+
+TEST(Permute, TakesAnyOrder) {
+  std::vector<int> order = {0, 1, 2, 3};
+  do {
+    check(Permute{.order = order}, {3, 4, 5, 6});
+    check(Permute{.order = order}, {2, 1, 66, 5});
+  } while (std::ranges::next_permutation(order).found);
+  check(Permute{.order = {0, 1}}, {300, 200});
+  check(Permute{.order = {1, 0, 2}}, {70, 80, 9});
+  check(Permute{.order = {0, 3, 1, 2}}, {2, 14, 14, 96});
+  check(Permute{.order = {}}, {});
+  check(Permute{.order = {0}}, {5});
+  check(Permute{.order = {4, 2, 0, 3, 1}}, {2, 3, 4, 5, 6});
+}
+
+TEST(Permute, MovesAxesAsNumPyDoes) {
+  Tensor x(DType::kF64, {2, 3});
+  std::ranges::copy(std::vector<double>{1, 2, 3, 4, 5, 6}, x.mutable_data<double>().begin());
+  Tensor y(DType::kF64, {3, 2});
+  reference(Permute{.order = {1, 0}}, std::span(&x, 1), std::span(&y, 1));
+  EXPECT_TRUE(std::ranges::equal(y.data<double>(), std::vector<double>{1, 4, 2, 5, 3, 6}));
+}
+
+TEST(Layout, RefusesShapesThatDoNotFit) {
+  Graph graph("toy");
+  const Value x = graph.input("x", {DType::kF32, {2, 3, 4}});
+  EXPECT_EQ(permute(x, {2, 0, 1}).shape(), (Shape{4, 2, 3}));
+  EXPECT_EQ(reshape(x, {6, 4}).shape(), (Shape{6, 4}));
+  const auto error_of = [](auto&& build) -> std::string {
+    try {
+      build();
+    } catch (const ShapeError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(error_of([&] { reshape(x, {5, 5}); }), "[reshape] [5,5] has 25 elements, x [2,3,4] has 24 (at toy)");
+  for (const auto& [order, text] : std::vector<std::pair<std::vector<int>, std::string>>{
+           {{0, 1}, "[0, 1]"}, {{0, 1, 1}, "[0, 1, 1]"}, {{0, 1, 3}, "[0, 1, 3]"}, {{0, 1, -1}, "[0, 1, -1]"}}) {
+    EXPECT_EQ(error_of([&, &axes = order] { permute(x, axes); }),
+              fmt::format("[permute] order {} must name each axis of x [2,3,4] once (at toy)", text));
+  }
+}
+
+}  // namespace
+}  // namespace weft

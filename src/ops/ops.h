@@ -1,0 +1,11 @@
+// All operators.
+#pragma once
+
+#include "ops/elementwise/elementwise.h"
+#include "ops/interpolate/interpolate.h"
+#include "ops/layer_norm/layer_norm.h"
+#include "ops/layout/layout.h"
+#include "ops/linear/linear.h"
+#include "ops/mean/mean.h"
+#include "ops/patch_embed/patch_embed.h"
+#include "ops/q_shift/q_shift.h"

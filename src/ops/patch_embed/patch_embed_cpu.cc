@@ -1,0 +1,91 @@
+#include <algorithm>
+
+#include "core/format.h"
+#include "kernel/onednn.h"
+#include "ops/patch_embed/patch_embed.h"
+
+namespace weft {
+namespace {
+
+// Tile by tile: the patches of some tokens become rows of a matrix, which is multiplied with the weight.
+class PatchEmbedKernel final : public Kernel {
+ public:
+  PatchEmbedKernel(const PatchEmbed& attributes, const KernelRequest& request)
+      : patch_h_(attributes.patch_h),
+        patch_w_(attributes.patch_w),
+        images_(request.in[0].shape[0]),
+        image_c_(request.in[0].shape[1]),
+        image_h_(request.in[0].shape[2]),
+        image_w_(request.in[0].shape[3]),
+        grid_w_(attributes.grid_width(request.in[0].shape)),
+        tokens_(request.out[0].shape[1]),
+        channels_(request.out[0].shape[2]),
+        k_(image_c_ * patch_h_ * patch_w_),
+        slots_(static_cast<std::size_t>(request.threads)),
+        product_(request.constants[1]->reshaped({channels_, k_}),
+                 request.in.size() == 3 ? request.constants[2] : nullptr, images_ * tokens_, request.threads,
+                 *request.packs) {}
+
+  std::string_view name() const override { return "onednn:patch_embed"; }
+  std::size_t scratch_bytes() const override { return (rows_bytes() + product_.scratch_bytes()) * slots_; }
+
+  void run(const KernelArgs& args) const noexcept override {
+    args.workers.parallel_for(images_ * tokens_, product_.tile_rows(), [&](std::int64_t begin, std::int64_t end) {
+      std::byte* scratch =
+          args.scratch + (rows_bytes() + product_.scratch_bytes()) * static_cast<std::size_t>(args.workers.index());
+      auto* rows = reinterpret_cast<float*>(scratch);
+      for (std::int64_t token = begin; token < end;) {
+        const std::int64_t count = std::min(end - token, grid_w_ - token % grid_w_);
+        gather(args.input(0), token, count, rows + (token - begin) * k_);
+        token += count;
+      }
+      product_.run(rows, args.output() + begin * channels_, end - begin, scratch + rows_bytes());
+    });
+  }
+
+ private:
+  std::size_t rows_bytes() const {
+    return (static_cast<std::size_t>(product_.tile_rows() * k_) * sizeof(float) + 63) / 64 * 64;
+  }
+
+  // The patches of `count` neighbours in one row of the grid, each as a row [Cin,ph,pw]. Walks along the image's rows:
+  // patch by patch, every line of 16 pixels would come from another page.
+  void gather(const float* image, std::int64_t token, std::int64_t count, float* rows) const {
+    const std::int64_t top = token % tokens_ / grid_w_ * patch_h_;
+    const std::int64_t left = token % grid_w_ * patch_w_;
+    for (std::int64_t c = 0; c < image_c_; ++c) {
+      for (std::int64_t h = 0; h < patch_h_; ++h, rows += patch_w_) {
+        const float* from = image + ((token / tokens_ * image_c_ + c) * image_h_ + top + h) * image_w_;
+        for (std::int64_t i = 0; i < count; ++i) {
+          const std::int64_t begin = left + i * patch_w_;
+          const std::int64_t width = top + h < image_h_ ? std::min(patch_w_, image_w_ - begin) : 0;
+          std::fill_n(std::copy_n(from + begin, width, rows + i * k_), patch_w_ - width, 0.0F);
+        }
+      }
+    }
+  }
+
+  std::int64_t patch_h_, patch_w_;
+  std::int64_t images_, image_c_, image_h_, image_w_;
+  std::int64_t grid_w_, tokens_, channels_, k_;
+  std::size_t slots_;
+  onednn::TiledLinear product_;
+};
+
+// No images, or images without pixels.
+class EmptyPatchEmbedKernel final : public Kernel {
+ public:
+  std::string_view name() const override { return "empty:patch_embed"; }
+  void run(const KernelArgs&) const noexcept override {}
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_kernel(const PatchEmbed& attributes, const KernelRequest& request) {
+  const bool constant = request.constants[1] && (request.in.size() == 2 || request.constants[2]);
+  require<UnsupportedError>(constant, "patch_embed", "the CPU engine wants weight and bias to be constants");
+  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyPatchEmbedKernel>();
+  return std::make_unique<PatchEmbedKernel>(attributes, request);
+}
+
+}  // namespace weft

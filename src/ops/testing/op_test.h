@@ -1,0 +1,34 @@
+// One check for every operator: each kernel against the double-precision reference.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "graph/operation.h"
+#include "ops/testing/random.h"
+#include "weft/tensor.h"
+
+namespace weft::testing {
+
+struct OpCase {
+  std::string name;
+  Operation operation;
+  std::vector<Tensor> inputs;  // f32
+  /// Bound on max |got − want| / (max |want| + 1e-6) over each output. Say where it comes from.
+  double tolerance;
+  /// Which inputs are weights, known when the kernel is made. Empty: none.
+  std::vector<bool> constant = {};
+};
+
+/// Results of the double-precision reference on the same inputs.
+std::vector<Tensor> run_reference(const OpCase& c);
+
+/// The largest relative error as above; infinite when a value is not finite where `want` is.
+double relative_error(const Tensor& got, const Tensor& want);
+
+/// Runs the operator's kernel on 1, 2 and 7 threads and every SIMD target of this machine, in memory poisoned with NaN
+/// and fenced by guard bytes, and expects: results within the tolerance, equal to the bit for every number of threads,
+/// inputs and fences untouched, the same results when the output may overwrite an input and does, and not mostly zeros.
+void check_kernel(const OpCase& c);
+
+}  // namespace weft::testing
