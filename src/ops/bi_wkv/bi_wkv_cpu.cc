@@ -1,0 +1,123 @@
+// The CPU kernel: the parallel scan. Its sweeps are in bi_wkv_scan-inl.h, their plan in bi_wkv_scan.h.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/bi_wkv/bi_wkv_cpu.cc"
+#include "hwy/foreach_target.h"
+// Highway wants foreach_target first.
+#include <utility>
+
+#include "ops/bi_wkv/bi_wkv_scan-inl.h"
+
+#if HWY_ONCE
+
+namespace weft {
+namespace bi_wkv_scan {
+namespace {
+
+HWY_EXPORT(aggregate_tile);
+HWY_EXPORT(combine_column);
+HWY_EXPORT(emit_tile);
+HWY_EXPORT(whole_column);
+HWY_EXPORT(log_column);
+
+constexpr std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Elements that a thread takes at once: some ten microseconds' worth.
+constexpr std::int64_t kGrain = 16 * 1024;
+
+class BiWkvKernel final : public Kernel {
+ public:
+  BiWkvKernel(Wkv form, const Shape& shape, int threads)
+      : form_(form),
+        batch_(shape[0]),
+        channels_(shape[2]),
+        columns_(batch_ * ((channels_ + kBlock - 1) / kBlock)),
+        threads_(threads),
+        tiling_(shape[1], form) {}
+
+  std::string_view name() const override { return "hwy:bi_wkv"; }
+  std::size_t scratch_bytes() const override {
+    return record_bytes() + key_bytes() + tile_fit_bytes() + fit_bytes() +
+           static_cast<std::size_t>(threads_) * buffer_bytes();
+  }
+  bool may_overwrite(int i) const override { return i == 0 || i == 1; }
+
+  void run(const KernelArgs& args) const noexcept override {
+    if (columns_ == 0 || tiling_.count() == 0) return;
+    std::byte* next = args.scratch;
+    const auto take = [&](std::size_t bytes) { return std::exchange(next, next + bytes); };
+    const Scan scan{.k = args.input(0),
+                    .v = args.input(1),
+                    .w = args.input(2),
+                    .u = args.input(3),
+                    .y = args.output(),
+                    .batch = batch_,
+                    .channels = channels_,
+                    .form = form_,
+                    .tiling = tiling_,
+                    .records = reinterpret_cast<float*>(take(record_bytes())),
+                    .first_key = reinterpret_cast<float*>(take(key_bytes())),
+                    .tile_fits = reinterpret_cast<std::uint8_t*>(take(tile_fit_bytes())),
+                    .fits = reinterpret_cast<std::uint8_t*>(take(fit_bytes()))};
+    std::byte* buffers = next;
+    const auto unit = [&](std::int64_t column) {
+      std::byte* buffer = buffers + static_cast<std::size_t>(args.workers.index()) * buffer_bytes();
+      return Unit{.scan = scan,
+                  .entry = column / scan.blocks(),
+                  .block = column % scan.blocks(),
+                  .buffer = reinterpret_cast<float*>(buffer)};
+    };
+    const auto for_each_column = [&](std::int64_t tokens, auto body) {
+      const std::int64_t grain = std::max<std::int64_t>(1, kGrain / (tokens * kBlock));
+      args.workers.parallel_for(columns_, grain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t column = begin; column < end; ++column) body(unit(column));
+      });
+    };
+    // Blocks vary fastest: neighbours in memory are worked on one after the other.
+    const auto for_each_tile = [&](auto body) {
+      const std::int64_t per_entry = tiling_.count() * scan.blocks();
+      const std::int64_t grain = std::max<std::int64_t>(1, kGrain / (tiling_.longest() * kBlock));
+      args.workers.parallel_for(batch_ * per_entry, grain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::int64_t entry = i / per_entry;
+          body(unit(entry * scan.blocks() + i % scan.blocks()), i % per_entry / scan.blocks());
+        }
+      });
+    };
+
+    if (tiling_.count() == 1) return for_each_column(tiling_.tokens(), HWY_DYNAMIC_DISPATCH(whole_column));
+    for_each_tile(HWY_DYNAMIC_DISPATCH(aggregate_tile));
+    for_each_column(2 * tiling_.count(), HWY_DYNAMIC_DISPATCH(combine_column));
+    for_each_tile([&, emit = HWY_DYNAMIC_DISPATCH(emit_tile)](const Unit& u, std::int64_t tile) {
+      if (scan.fits[u.column()]) emit(u, tile);
+    });
+    if (std::all_of(scan.fits, scan.fits + columns_, [](std::uint8_t fits) { return fits != 0; })) return;
+    for_each_column(tiling_.tokens(), [&, log = HWY_DYNAMIC_DISPATCH(log_column)](const Unit& u) {
+      if (!scan.fits[u.column()]) log(u);
+    });
+  }
+
+ private:
+  std::size_t columns() const { return static_cast<std::size_t>(columns_); }
+  std::size_t tiles() const { return static_cast<std::size_t>(tiling_.count()); }
+  std::size_t record_bytes() const { return columns() * tiles() * kRows * kBlock * sizeof(float); }
+  std::size_t key_bytes() const { return columns() * kBlock * sizeof(float); }
+  std::size_t tile_fit_bytes() const { return round_up(columns() * tiles()); }
+  std::size_t fit_bytes() const { return round_up(columns()); }
+  std::size_t buffer_bytes() const { return static_cast<std::size_t>(buffer_floats(tiling_)) * sizeof(float); }
+
+  Wkv form_;
+  std::int64_t batch_, channels_, columns_;
+  int threads_;
+  Tiling tiling_;
+};
+
+}  // namespace
+}  // namespace bi_wkv_scan
+
+std::unique_ptr<Kernel> make_kernel(const BiWkv& attributes, const KernelRequest& request) {
+  return std::make_unique<bi_wkv_scan::BiWkvKernel>(attributes.wkv, request.in[0].shape, request.threads);
+}
+
+}  // namespace weft
+
+#endif  // HWY_ONCE

@@ -1,0 +1,166 @@
+// How the Bi-WKV scan cuts its work, independent of the instruction set.
+//
+// Channels go in blocks of 16 and tokens in tiles. Three sweeps, the first and the last parallel over batch × tiles ×
+// blocks, the one between them over batch × blocks:
+//
+//   1. aggregate   per tile, the sums of e^{k}·v and e^{k}, aged to its end (for tokens behind) and to its start
+//   2. combine     from these, in f64, the carries: the same sums over all tokens before and behind each tile
+//   3. emit        per tile, the backward sums into a buffer that stays in the cache, then the forward sums and y
+//
+// A sequence of one tile goes straight to the third.
+//
+// Nothing here depends on the number of threads, so neither do the results.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "ops/bi_wkv/bi_wkv.h"
+
+namespace weft::bi_wkv_scan {
+
+/// Channels of a block: a cache line of f32.
+constexpr std::int64_t kBlock = 16;
+/// Tokens of a tile: short enough for the rounding of e^{−w} to stay harmless within one (each step multiplies by it)
+/// and for the buffer to stay in the first-level cache, long enough for the carries not to count.
+constexpr std::int64_t kTile = 128;
+/// Up to here a sequence is one tile, which saves the first two sweeps.
+constexpr std::int64_t kSingleTile = 256;
+
+/// Tokens cut into tiles. For Wkv::kReleasedKernel a tile is either made of whole runs or lies within one run.
+class Tiling {
+ public:
+  Tiling(std::int64_t tokens, Wkv form) : tokens_(tokens) {
+    run_ = form == Wkv::kReleasedKernel ? std::max<std::int64_t>(1, released_kernel_run(tokens)) : tokens;
+    if (tokens <= kSingleTile) {
+      length_ = tokens;
+    } else if (run_ <= kTile) {
+      length_ = kTile / run_ * run_;
+    } else {
+      const std::int64_t pieces = (run_ + kTile - 1) / kTile;
+      length_ = (run_ + pieces - 1) / pieces;
+      tiles_per_run_ = (run_ + length_ - 1) / length_;
+    }
+    if (tokens == 0) return;
+    count_ = tiles_per_run_ == 0 ? (tokens + length_ - 1) / length_
+                                 : tokens / run_ * tiles_per_run_ + (tokens % run_ + length_ - 1) / length_;
+  }
+
+  std::int64_t tokens() const { return tokens_; }
+  std::int64_t run() const { return run_; }
+  std::int64_t count() const { return count_; }
+  std::int64_t longest() const { return length_; }
+  /// Whether tiles lie within runs.
+  bool splits_runs() const { return tiles_per_run_ > 0; }
+  bool starts_run(std::int64_t tile) const { return !splits_runs() || tile % tiles_per_run_ == 0; }
+  /// First token of a tile.
+  std::int64_t begin(std::int64_t tile) const {
+    return splits_runs() ? tile / tiles_per_run_ * run_ + tile % tiles_per_run_ * length_ : tile * length_;
+  }
+  std::int64_t end(std::int64_t tile) const { return tile + 1 < count_ ? begin(tile + 1) : tokens_; }
+
+ private:
+  std::int64_t tokens_, run_, length_ = 0, tiles_per_run_ = 0, count_ = 0;
+};
+
+/// Rows of the record that each tile has per block; a row is kBlock f32 (in the log-space path, kBlock f64 of which
+/// there are three rows). First the tile's aggregates, then the carries into it.
+enum Row : std::int64_t {
+  kBefore = 0,  // forward sums, numerator and denominator; of the released kernel those over the runs before this one
+  kBehind = 2,  // backward sums
+  kRest = 4,    // released kernel: sums of e^{(t−i)·w}·e^{k_i}, i > s, of this run
+  kRun = 6,     // released kernel: forward sums over this run
+  kRows = 8
+};
+
+/// Everything that one run of the scan works on.
+struct Scan {
+  const float* k;
+  const float* v;
+  const float* w;
+  const float* u;
+  float* y;
+  std::int64_t batch, channels;
+  Wkv form;
+  const Tiling& tiling;
+  float* records;           // [B,blocks,tiles,kRows,kBlock]
+  float* first_key;         // [B,blocks,kBlock]: k of token 0, which y may overwrite
+  std::uint8_t* tile_fits;  // [B,blocks,tiles]: whether the tile stays in the range of f32
+  std::uint8_t* fits;       // [B,blocks]
+
+  std::int64_t blocks() const { return (channels + kBlock - 1) / kBlock; }
+  float* record(std::int64_t column, std::int64_t tile) const {
+    return records + (column * tiling.count() + tile) * kRows * kBlock;
+  }
+};
+
+/// Floats of the buffer that every thread needs: three rows of states for each token of a tile, and rows of k and v for
+/// channels that do not fill a block.
+inline std::int64_t buffer_floats(const Tiling& tiling) {
+  return 5 * kBlock * std::max<std::int64_t>(1, tiling.longest());
+}
+
+/// A block's columns of k, v and y over a range of tokens. A block that the channels do not fill works on copies,
+/// padded with zeros, in the thread's buffer; close() writes their y back.
+struct Rows {
+  const float* k;
+  const float* v;
+  float* y;
+  std::int64_t stride, tokens;
+  std::int64_t ahead = 0;  // from a row to one that is likely wanted next: worth a prefetch
+  float* y_target = nullptr;
+  std::int64_t target_stride = 0, width = 0;
+
+  void close() const {
+    if (!y_target) return;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      std::memcpy(y_target + t * target_stride, y + t * kBlock, static_cast<std::size_t>(width) * sizeof(float));
+    }
+  }
+};
+
+/// What a thread works on at a time: a block of channels of one batch entry (a column), or a tile of it.
+struct Unit {
+  const Scan& scan;
+  std::int64_t entry, block;
+  float* buffer;  // buffer_floats()
+
+  std::int64_t column() const { return entry * scan.blocks() + block; }
+  std::int64_t channel() const { return block * kBlock; }
+  std::int64_t width() const { return std::min(kBlock, scan.channels - channel()); }
+
+  Rows open(std::int64_t begin, std::int64_t end) const {
+    const std::int64_t first = (entry * scan.tiling.tokens() + begin) * scan.channels + channel();
+    const std::int64_t tokens = end - begin;
+    if (width() == kBlock) {
+      // Rows of one block lie too far apart for the hardware to foresee the next.
+      std::int64_t ahead = 0;
+      if (block + 1 < scan.blocks()) {
+        ahead = kBlock;
+      } else if (end + tokens <= scan.tiling.tokens()) {
+        ahead = tokens * scan.channels - channel();
+      }
+      return {scan.k + first, scan.v + first, scan.y + first, scan.channels, tokens, ahead};
+    }
+    float* k = buffer + 3 * kBlock * scan.tiling.longest();
+    float* v = k + kBlock * scan.tiling.longest();
+    std::memset(k, 0, static_cast<std::size_t>(tokens * kBlock) * sizeof(float));
+    std::memset(v, 0, static_cast<std::size_t>(tokens * kBlock) * sizeof(float));
+    const std::size_t bytes = static_cast<std::size_t>(width()) * sizeof(float);
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      std::memcpy(k + t * kBlock, scan.k + first + t * scan.channels, bytes);
+      std::memcpy(v + t * kBlock, scan.v + first + t * scan.channels, bytes);
+    }
+    return {k, v, k, kBlock, tokens, 0, scan.y + first, scan.channels, width()};
+  }
+
+  /// This block's part of a vector of all channels (w, u).
+  void load_channels(const float* from, float* to) const {
+    std::memset(to, 0, kBlock * sizeof(float));
+    std::memcpy(to, from + channel(), static_cast<std::size_t>(width()) * sizeof(float));
+  }
+};
+
+}  // namespace weft::bi_wkv_scan
