@@ -1,0 +1,102 @@
+// What the rest of weft knows of a model family: how to configure, recognise and build its members.
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/json.h"
+#include "graph/graph.h"
+
+namespace weft {
+
+/// What a built graph offers.
+struct ModelValues {
+  /// Feature maps [B,C,H,W] of the layers asked for, in their order.
+  std::vector<Value> maps;
+  /// Global average of the map that the head reads, that of the last of out_indices(): [B,C].
+  Value pooled;
+  /// [B,classes], when the model has a head.
+  std::optional<Value> logits;
+};
+
+/// One configured member of a family. Immutable.
+class Architecture {
+ public:
+  virtual ~Architecture() = default;
+
+  virtual std::string_view family() const = 0;
+  /// The complete configuration; Family::configure gives the same architecture back from it.
+  virtual Json config() const = 0;
+  virtual int depth() const = 0;
+  virtual int in_channels() const = 0;
+  /// Height and width that the positional embedding was made for. Other sizes work as well.
+  virtual std::array<int, 2> native_size() const = 0;
+  /// 0 without a head.
+  virtual int classes() const = 0;
+  /// The layers whose maps are the backbone's official output.
+  virtual std::vector<int> out_indices() const = 0;
+  /// `image` is [B,in_channels,H,W]; `layers` are in 0 … depth() − 1.
+  virtual ModelValues build(Graph& graph, Value image, std::span<const int> layers) const = 0;
+};
+
+/// Why an option has its value when a checkpoint is recognised.
+struct Finding {
+  std::string option;
+  std::string value;
+  std::string reason;
+  /// The file does not tell: a documented default that the user may have to override.
+  bool assumed = false;
+};
+
+/// A checkpoint recognised as a member of a family.
+struct Recognition {
+  Json config;
+  std::vector<Finding> findings;
+  /// Where tensors have other names than the model's parameters: model's name by the file's.
+  std::map<std::string, std::string> renamed;
+};
+
+/// Names and types of the tensors in a checkpoint.
+using TensorIndex = std::map<std::string, TensorType>;
+
+struct Preset {
+  std::string_view name;     // "vrwkv_tiny"
+  std::string_view summary;  // one line for people
+  /// Side of the (square) pictures that the published figures are for. May differ from the configuration's img_size,
+  /// which sizes the positional embedding.
+  int side = 224;
+  Json config;
+};
+
+struct Family {
+  std::string_view name;   // "vision_rwkv"
+  std::string_view title;  // "Vision-RWKV"
+  std::string_view paper;  // authors, year, arXiv number
+  std::vector<Preset> presets;
+  /// Throws ConfigError for keys or values that are not the family's.
+  std::unique_ptr<const Architecture> (*configure)(const Json& config);
+  /// From names and shapes alone; nothing when the tensors are not of this family. `overrides` are options that the
+  /// user set: they win over what the file says.
+  std::optional<Recognition> (*recognise)(const TensorIndex& tensors, const Json& overrides);
+  /// From the configuration that the official code uses, as the reference cases record it; nothing when `system` is not
+  /// this family's.
+  std::unique_ptr<const Architecture> (*from_official)(std::string_view system, const Json& model);
+};
+
+/// The published model that a configuration is an instance of, by its extents; null when there is none.
+const Preset* matching_preset(const Family& family, const Json& config);
+
+/// All families, those of models.def.
+std::span<const Family> families();
+/// Throws ConfigError that lists what there is.
+const Family& find_family(std::string_view name);
+/// The family and the preset of this name. Throws ConfigError that lists what there is.
+std::pair<const Family*, const Preset*> find_preset(std::string_view name);
+
+}  // namespace weft
