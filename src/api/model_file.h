@@ -1,0 +1,18 @@
+// Files that hold a model: weft's own safetensors, which say everything, and checkpoints that must be recognised.
+#pragma once
+
+#include <filesystem>
+
+#include "api/model_data.h"
+
+namespace weft {
+
+/// Throws as Model::load says.
+ModelData read_model_file(const std::filesystem::path& path, const LoadOptions& options);
+/// One safetensors file with everything in it. Throws IoError.
+void write_model_file(const std::filesystem::path& path, const ModelData& data);
+
+/// What the published models want: ImageNet's normalisation; a 256 resize for 224, the crop's own size elsewhere.
+Preprocess default_preprocess(const Architecture& architecture);
+
+}  // namespace weft

@@ -1,0 +1,192 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "api/model_data.h"
+#include "core/threads.h"
+#include "graph/evaluate.h"
+#include "ops/testing/op_test.h"
+#include "weft/weft.h"
+
+namespace weft {
+namespace {
+
+using testing::random_tensor;
+using testing::relative_error;
+
+Model small_model(std::vector<std::pair<std::string, std::string>> config = {}) {
+  std::vector<std::pair<std::string, std::string>> all = {
+      {"embed_dims", "24"}, {"depth", "2"}, {"img_size", "[32,32]"}, {"patch_size", "8"}, {"num_classes", "5"}};
+  all.insert(all.end(), config.begin(), config.end());
+  return Model::create("vrwkv_tiny", 1, {.config = all});
+}
+
+// Two layers of products with 24 … 96 terms each: the golden cases of this size meet 1e-5.
+constexpr double kTolerance = 1e-5;
+
+TEST(Session, EverySizeAndBatchEqualsTheReference) {
+  const Model model = small_model();
+  const Session session(model, {.threads = 2});
+  for (const Shape& shape : {Shape{1, 3, 32, 32}, Shape{3, 3, 32, 32}, Shape{2, 3, 17, 70}, Shape{1, 3, 1, 1},
+                             Shape{1, 3, 8, 200}, Shape{1, 3, 1, 97}}) {
+    const Tensor input = random_tensor(shape, 9);
+    const auto graph = build_graph(*model.data().architecture, shape, std::vector{0, 1});
+    const std::vector<Tensor> want = evaluate_reference(*graph, model.data().weights, {&input, 1});
+    EXPECT_LE(relative_error(session.logits(input), want.back()), kTolerance) << shape.str();
+    const Features features = session.features(input, std::vector{0, -1});
+    EXPECT_LE(relative_error(features.maps[0], want[0]), kTolerance) << shape.str();
+    EXPECT_LE(relative_error(features.maps[1], want[1]), kTolerance) << shape.str();
+    EXPECT_LE(relative_error(features.pooled, want[2]), kTolerance) << shape.str();
+  }
+}
+
+TEST(Session, ABatchEqualsItsPicturesOneByOne) {
+  const Session session(small_model(), {.threads = 2});
+  const Tensor batch = random_tensor({4, 3, 40, 24}, 2);
+  const Tensor together = session.logits(batch);
+  for (std::int64_t i = 0; i < 4; ++i) {
+    const std::int64_t pixels = 3 * 40 * 24;
+    const Tensor one =
+        Tensor::of(batch.data<float>().subspan(static_cast<std::size_t>(i * pixels), pixels), {1, 3, 40, 24});
+    const Tensor alone = session.logits(one);
+    const Tensor row = Tensor::of(together.data<float>().subspan(static_cast<std::size_t>(i * 5), 5), {1, 5});
+    EXPECT_LE(relative_error(row, alone), kTolerance);
+  }
+}
+
+TEST(Session, IsSafeFromSeveralThreads) {
+  const Session session(small_model(), {.threads = 2});
+  const Tensor input = random_tensor({1, 3, 32, 32}, 1);
+  const Tensor want = session.logits(input);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int run = 0; run < 10; ++run) {
+        const Tensor got = session.logits(input);
+        EXPECT_TRUE(std::ranges::equal(got.data<float>(), want.data<float>()));
+        (void)session.logits(random_tensor({1, 3, 8 + 8 * t, 8 + 8 * run}, 1));  // other shapes compile meanwhile
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(Session, RefusesWhatDoesNotFit) {
+  const Session session(small_model(), {.threads = 1});
+  EXPECT_THROW((void)session.logits(random_tensor({1, 4, 32, 32}, 1)), ShapeError);
+  EXPECT_THROW((void)session.logits(random_tensor({3, 32, 32}, 1)), ShapeError);
+  EXPECT_THROW((void)session.logits(random_tensor({0, 3, 32, 32}, 1)), ShapeError);
+  EXPECT_THROW((void)session.logits(Tensor::zeros({DType::kF64, {1, 3, 32, 32}})), ShapeError);
+  EXPECT_THROW((void)session.features(random_tensor({1, 3, 32, 32}, 1), std::vector{2}), ConfigError);
+  EXPECT_THROW(Session(small_model(), {.threads = -1}), ConfigError);
+  const Session backbone(small_model({{"head", "none"}}), {.threads = 1});
+  EXPECT_THROW((void)backbone.logits(random_tensor({1, 3, 32, 32}, 1)), UnsupportedError);
+}
+
+TEST(Session, RefusesLogitsThatAreNotFinite) {
+  // Sound weights and a sound input whose products leave the range of f32.
+  const Model model = small_model();
+  ModelData data = model.data();
+  Tensor weight = data.weights.at("head.fc.weight").clone();
+  std::ranges::fill(weight.mutable_data<float>(), 3e38F);
+  data.weights.insert_or_assign("head.fc.weight", weight);
+  const Session session(Model(std::make_shared<const ModelData>(data)), {.threads = 1});
+  const Image image{.height = 32, .width = 32, .channels = 3, .pixels = std::vector<std::uint8_t>(32 * 32 * 3, 200)};
+  EXPECT_THROW((void)session.classify(image), Error);
+}
+
+TEST(Session, WorksWithinAnArenaOfItsCaller) {
+  // The caller's tasks have numbers of their own, larger than the session has threads.
+  const Model model = small_model();
+  const Tensor input = random_tensor({1, 3, 32, 32}, 1);
+  const Tensor want = Session(model, {.threads = 1}).logits(input);
+  const Workers others(8);
+  others.enter([&] {
+    others.parallel_for(64, 1, [&](std::int64_t, std::int64_t) {
+      for (const int threads : {1, 2}) {
+        const Tensor got = Session(model, {.threads = threads}).logits(input);
+        EXPECT_LE(relative_error(got, want), kTolerance);
+      }
+    });
+  });
+}
+
+TEST(Session, ClassifiesPictures) {
+  const Model model = small_model();
+  const Session session(model);
+  Image image{.height = 50, .width = 40, .channels = 3, .pixels = std::vector<std::uint8_t>(50 * 40 * 3)};
+  for (std::size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = static_cast<std::uint8_t>(i * 7);
+  const std::vector<Prediction> predictions = session.classify(image, 3);
+  ASSERT_EQ(predictions.size(), 3U);
+  EXPECT_GE(predictions[0].probability, predictions[1].probability);
+  EXPECT_TRUE(predictions[0].label.starts_with("class "));
+  double sum = 0;
+  for (const Prediction& p : session.classify(image, 99)) sum += p.probability;
+  EXPECT_NEAR(sum, 1, 1e-9);
+}
+
+TEST(Model, SurvivesSavingAndLoading) {
+  const auto file = std::filesystem::temp_directory_path() / "weft_model_test.safetensors";
+  const Model model =
+      small_model({{"post_norm", "true"}, {"init_values", "0.5"}}).with_labels({"a", "b", "c", "d", "é"});
+  model.with_preprocess({.resize = 40, .crop = 32, .filter = Filter::kLanczos}).save(file);
+  const Model back = Model::load(file);
+  EXPECT_EQ(back.config(), model.config());
+  EXPECT_EQ(back.labels(), model.labels());
+  EXPECT_EQ(back.preprocess().resize, 40);
+  EXPECT_EQ(back.preprocess().filter, Filter::kLanczos);
+  const Tensor input = random_tensor({1, 3, 32, 32}, 1);
+  const Tensor a = Session(model, {.threads = 1}).logits(input);
+  const Tensor b = Session(back, {.threads = 1}).logits(input);
+  EXPECT_TRUE(std::ranges::equal(a.data<float>(), b.data<float>()));
+  std::filesystem::remove(file);
+  EXPECT_THROW((void)model.with_labels({"too", "few"}), ConfigError);
+  EXPECT_THROW((void)model.with_labels({"a", "b", "c", "d", "\xe9"}), ConfigError);
+}
+
+TEST(Model, TellsAllMisfitsInOneMessage) {
+  ModelData data = small_model().data();
+  data.weights.erase("backbone.ln1.weight");
+  data.weights.insert_or_assign("head.fc.bias", Tensor::zeros({DType::kF32, {6}}));
+  data.weights.emplace("extra", Tensor::zeros({DType::kF32, {1}}));
+  Tensor nan = data.weights.at("backbone.ln1.bias").clone();
+  nan.mutable_data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+  data.weights.insert_or_assign("backbone.ln1.bias", nan);
+  try {
+    check_weights(data, "test");
+    FAIL() << "no error";
+  } catch (const WeightError& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "[test] the tensors do not fit vision_rwkv: missing: backbone.ln1.weight [24]; mis-shaped: head.fc.bias "
+        "must be [5], got [6]; unexpected: extra [1]; NaN or infinite values in: backbone.ln1.bias");
+  }
+}
+
+TEST(Model, RefusesOptionsThatAreNoPlainJson) {
+  const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
+  EXPECT_THROW((void)small_model({{"depth", deep}}), ConfigError);
+  EXPECT_THROW((void)small_model({{"depth", "\xff"}}), ConfigError);
+  EXPECT_THROW((void)small_model({{"depth", "two"}}), ConfigError);
+}
+
+TEST(Model, CountsNoMoreMacsThanItCan) {
+  const auto [family, preset] = find_preset("vrwkv_tiny");
+  Json config = preset->config;
+  config.update({{"patch_size", 1}, {"embed_dims", 65536}, {"hidden_rate", 64}});
+  const auto graph = build_graph(*family->configure(config), {1, 3, 65536, 65536}, {});
+  EXPECT_THROW((void)graph->macs(), ShapeError);
+}
+
+TEST(Model, UnknownPresetsListWhatThereIs) {
+  try {
+    (void)Model::create("vrwkv_huge");
+    FAIL() << "no error";
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("vrwkv_tiny"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace weft
