@@ -1,0 +1,113 @@
+// What the subcommands share: options, the way from a name to a model, and how results are printed.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/format.h"
+#include "core/json.h"
+#include "models/architecture.h"
+#include "weft/model.h"
+
+namespace weft::cli {
+
+constexpr int kOk = 0;
+constexpr int kFailure = 1;
+constexpr int kUsage = 2;
+
+/// The command line asks for something that makes no sense: exit code 2.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+template <class... Args>
+[[noreturn]] void fail_usage(fmt::format_string<Args...> message, Args&&... args) {
+  throw UsageError(fmt::format(message, std::forward<Args>(args)...));
+}
+
+/// What main runs once the command line is understood; the result is the exit code.
+using Action = std::function<int()>;
+
+/// Adds a subcommand that runs `run(options)`. `declare(app, options)` adds its options.
+template <class Options>
+void add_command(CLI::App& app, Action& action, std::string name, std::string description,
+                 void (*declare)(CLI::App&, Options&), int (*run)(const Options&)) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(std::move(name), std::move(description));
+  declare(*command, *options);
+  command->callback([&action, options, run] { action = [options, run] { return run(*options); }; });
+}
+
+/// --section and --set: how a checkpoint is read.
+struct LoadArguments {
+  std::string section;
+  std::vector<std::string> set;
+
+  void declare(CLI::App& app);
+  /// Throws UsageError for a --set without "=".
+  LoadOptions options() const;
+};
+
+/// --model and what is needed to run it on pictures.
+struct RunArguments {
+  std::string model;
+  LoadArguments load;
+  int threads = 0;
+  bool json = false;
+
+  void declare(CLI::App& app);
+};
+
+void declare_json(CLI::App& app, bool& json);
+void declare_threads(CLI::App& app, int& threads);
+
+/// --model when it is given, else $WEFT_MODEL, else the model that comes with weft. Throws Error where there is none.
+std::filesystem::path model_path(const std::string& argument);
+/// Model::load, with a remedy in the message where the file is missing or a preset was named.
+Model load_model(const std::filesystem::path& path, const LoadOptions& options);
+
+/// True for the name of an existing file, false for a preset. Throws ConfigError that lists what there is otherwise.
+bool is_file(const std::string& file_or_preset);
+/// A preset's architecture with these options over its own; no weights are made.
+std::unique_ptr<const Architecture> configure_preset(const std::string& preset, const LoadOptions& options);
+
+/// "a,b,c" in its parts. Throws UsageError (naming `option`) when there is no part or an empty one.
+std::vector<std::string> split_list(std::string_view text, std::string_view option);
+std::vector<int> parse_ints(std::string_view text, std::string_view option, int low, int high);
+/// Exactly three numbers.
+std::array<float, 3> parse_triple(std::string_view text, std::string_view option);
+
+struct Size {
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+  bool operator==(const Size&) const = default;
+};
+/// The size that an architecture's published figures are for; where there are none, the one that it was made for.
+Size usual_size(const Architecture& architecture);
+/// "224" or "480x640" (height first), sides of 1 … 65536. Throws UsageError.
+Size parse_size(std::string_view text, std::string_view option);
+
+/// "6,155,176"
+std::string grouped(std::int64_t number);
+/// "1.169 G", "189.3 G": with an SI prefix.
+std::string si(double number);
+/// "24.6 MiB"
+std::string bytes_text(double bytes);
+
+/// JSON on one line of stdout. Text that is no UTF-8 is made so.
+void print_json(const Json& json);
+/// "weft: message" on one line of stderr, whatever the message holds.
+void print_error(std::string_view message);
+/// Text of the user's or a file's on one line, never cut short.
+std::string one_line(std::string_view text);
+
+}  // namespace weft::cli

@@ -1,0 +1,131 @@
+// weft eval: how often a model is right.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+
+#include "commands.h"
+#include "labelled_data.h"
+#include "progress.h"
+
+namespace weft::cli {
+namespace {
+
+struct Options {
+  RunArguments run;
+  std::string data;
+  int batch = 16;
+  std::int64_t limit = 0;
+};
+
+void declare(CLI::App& app, Options& o) {
+  app.add_option(
+         "DATA", o.data,
+         "A folder with a sub-folder of pictures per class, a CIFAR-10 binary file, or - for such a file on the "
+         "standard input")
+      ->required();
+  o.run.declare(app);
+  app.add_option("--batch", o.batch, "Pictures to run at once (default 16)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--limit", o.limit,
+                 "Take so many pictures, of a folder spread over its classes, of a file the first; 0: all (default)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  app.footer(
+      "Class folders are matched with the model's labels by name where all bear such names, otherwise in sorted order\n"
+      "(ImageNet's n01440764, …). Pictures that cannot be read are told on stderr, left out, and make the exit code "
+      "1.\n"
+      "Times include decoding. JSON: {\"model\", \"data\", \"pictures\", \"failed\", \"top1\", \"top5\", \"seconds\",\n"
+      "\"pictures_per_second\", \"milliseconds_per_picture\"}, top1 and top5 being fractions of the pictures read.\n\n"
+      "Examples:\n"
+      "  xz -dc cifar10_test.bin.xz | weft eval -\n"
+      "  weft eval --model vrwkv_t.safetensors imagenet/val --limit 1000");
+}
+
+struct Score {
+  std::int64_t pictures = 0, failed = 0, top1 = 0, top5 = 0;
+
+  double fraction(std::int64_t hits) const {
+    return pictures > 0 ? static_cast<double>(hits) / static_cast<double>(pictures) : 0;
+  }
+  void count(const std::vector<Prediction>& predictions, int label) {
+    ++pictures;
+    if (predictions.front().index == label) ++top1;
+    if (std::ranges::find(predictions, label, &Prediction::index) != predictions.end()) ++top5;
+  }
+};
+
+NextSource limited(NextSource next, std::int64_t limit) {
+  if (limit == 0) return next;
+  return [next = std::move(next), left = limit]() mutable -> std::optional<PictureSource> {
+    if (left == 0) return std::nullopt;
+    --left;
+    return next();
+  };
+}
+
+void run_batch(const Session& session, Batch& batch, Score& score, Progress& progress) {
+  std::vector<std::vector<Prediction>> predictions;
+  use_batch(batch, [&](std::span<const Image> images) { predictions = session.classify(images, 5); });
+  auto prediction = predictions.begin();
+  for (const Picture& picture : batch) {
+    if (picture.error.empty()) {
+      score.count(*prediction++, picture.label);
+    } else {
+      ++score.failed;
+      progress.clear();
+      print_error(picture.error);
+    }
+  }
+}
+
+int run(const Options& o) {
+  const std::filesystem::path path = model_path(o.run.model);
+  const Model model = load_model(path, o.run.load.options());
+  if (model.classes() == 0) throw UnsupportedError(fmt::format("{}: a bare backbone has no classes", path.string()));
+  LabelledData data = open_labelled_data(o.data, model.labels(), model.classes(), o.limit);
+  const std::int64_t total = o.limit > 0 && (data.count < 0 || o.limit < data.count) ? o.limit : data.count;
+  const Preprocess& preprocess = model.preprocess();
+  PictureStream stream(limited(std::move(data.next), o.limit),
+                       {.preprocess = preprocess, .threads = o.run.threads, .max_batch = o.batch});
+  const Session session(model.with_preprocess(preprocess.any_size()), {.threads = o.run.threads});
+  Score score;
+  Progress progress(total);
+  const auto start = std::chrono::steady_clock::now();
+  for (Batch batch = stream.next(); !batch.empty(); batch = stream.next()) {
+    run_batch(session, batch, score, progress);
+    progress.update(score.pictures + score.failed, fmt::format("top-1 {:.2f} %", 100 * score.fraction(score.top1)));
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  progress.clear();
+  const double rate = seconds > 0 ? static_cast<double>(score.pictures) / seconds : 0;
+  const double milliseconds = rate > 0 ? 1000 / rate : 0;
+  if (o.run.json) {
+    print_json({{"model", path.filename().string()},
+                {"data", o.data},
+                {"pictures", score.pictures},
+                {"failed", score.failed},
+                {"top1", score.fraction(score.top1)},
+                {"top5", score.fraction(score.top5)},
+                {"seconds", seconds},
+                {"pictures_per_second", rate},
+                {"milliseconds_per_picture", milliseconds}});
+  } else {
+    fmt::print("{} on {}\n", one_line(path.filename().string()), one_line(o.data));
+    fmt::print("  {:<10}{}{}\n", "pictures", grouped(score.pictures),
+               score.failed > 0 ? fmt::format(" (and {} that cannot be read)", grouped(score.failed)) : "");
+    fmt::print("  {:<10}{:.2f} %\n  {:<10}{:.2f} %\n", "top-1", 100 * score.fraction(score.top1), "top-5",
+               100 * score.fraction(score.top5));
+    fmt::print("  {:<10}{:.2f} s, {:.3f} ms per picture, {:.1f} pictures/s, {} threads\n", "time", seconds,
+               milliseconds, rate, session.threads());
+  }
+  return score.failed > 0 || score.pictures == 0 ? kFailure : kOk;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Action& action) {
+  add_command(app, action, "eval", "Accuracy on pictures whose class is known", declare, run);
+}
+
+}  // namespace weft::cli
