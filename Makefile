@@ -1,0 +1,77 @@
+# The ways to build, try and check weft. `make` alone lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+JOBS ?= $(shell nproc)
+
+# Debian 12 packages; `make` installs those that are missing.
+BUILD_PACKAGES := g++ cmake ninja-build ccache pkg-config libdnnl-dev libhwy-dev libtbb-dev libvips-dev \
+                  libminizip-dev nlohmann-json3-dev libcli11-dev libfmt-dev
+TEST_PACKAGES := $(BUILD_PACKAGES) libgtest-dev libbenchmark-dev
+LINT_PACKAGES := $(TEST_PACKAGES) clang-format clang-tidy libomp-dev
+FUZZ_PACKAGES := $(BUILD_PACKAGES) clang libclang-rt-dev libomp-dev
+FUZZ_TARGETS := fuzz_pth fuzz_safetensors fuzz_npy fuzz_json
+FUZZ_SECONDS ?= 60
+
+need = @scripts/need
+sources = git ls-files '*.h' '*.cc'
+
+.PHONY: help build demo test bench format lint asan tsan fuzz clean
+
+help: ## list what can be made
+	@echo "make TARGET, where TARGET is one of"
+	@awk -F ' ?:.*## ' '/^[a-z]+:.* ## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## build the command: build/release/bin/weft
+	$(need) $(BUILD_PACKAGES)
+	cmake --preset release
+	cmake --build --preset release --parallel $(JOBS)
+
+demo: build ## classify pictures with the model that comes along
+	@demo/run.sh build/release/bin/weft
+
+test: ## build with assertions and run the whole suite
+	$(need) $(TEST_PACKAGES)
+	cmake --preset dev
+	cmake --build --preset dev --parallel $(JOBS)
+	ctest --preset dev --parallel $(JOBS)
+
+bench: ## measure operators and whole models
+	$(need) $(TEST_PACKAGES)
+	cmake --preset bench
+	cmake --build --preset bench --parallel $(JOBS)
+	build/bench/bin/weft_bench
+	build/bench/bin/weft bench vrwkv_tiny
+
+format: ## bring all sources into the one format
+	$(need) clang-format
+	$(sources) | xargs clang-format -i
+
+lint: ## check format, layers and clang-tidy's findings
+	$(need) $(LINT_PACKAGES)
+	$(sources) | xargs clang-format --dry-run --Werror
+	cmake --preset dev
+	$(CXX) -std=c++20 -DWEFT_SOURCE_DIR='"$(CURDIR)"' tests/layers_test.cc -o build/dev/layers -lgtest -lgtest_main
+	build/dev/layers --gtest_brief=1
+	scripts/tidy build/dev $(JOBS)
+
+asan: ## run the suite under address and undefined-behaviour sanitizers
+	$(need) $(TEST_PACKAGES)
+	cmake --preset asan
+	cmake --build --preset asan --parallel $(JOBS)
+	ctest --preset asan --parallel $(JOBS)
+
+tsan: ## run what uses threads under the thread sanitizer
+	$(need) $(TEST_PACKAGES)
+	cmake --preset tsan
+	cmake --build --preset tsan --parallel $(JOBS)
+	ctest --preset tsan --parallel $(JOBS)
+
+fuzz: ## feed the readers damaged files, FUZZ_SECONDS (60) each, two at a time
+	$(need) $(FUZZ_PACKAGES)
+	cmake --preset fuzz
+	cmake --build --preset fuzz --parallel $(JOBS) --target $(FUZZ_TARGETS)
+	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I{} scripts/fuzz {} $(FUZZ_SECONDS)
+
+clean: ## remove everything that was built
+	rm -rf build
