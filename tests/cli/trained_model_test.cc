@@ -18,7 +18,7 @@ TEST(TrainedModel, IsRightAsOftenAsItWasInPyTorch) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "10,000 pictures take long under sanitizers";
 #endif
-  const std::filesystem::path packed = fs::path(WEFT_TEST_DATA) / "data/cifar10/cifar10_test.bin.xz";
+  const std::filesystem::path packed = std::filesystem::path(WEFT_TEST_DATA) / "data/cifar10/cifar10_test.bin.xz";
   if (!std::filesystem::exists(packed)) GTEST_SKIP() << "no CIFAR-10 at " << packed;
   const ScratchFolder folder;
   const std::string data = folder / "test.bin";
