@@ -144,7 +144,7 @@ class Machine {
     require<IoError>(whole && error == std::errc{}, place_, "damaged pickle: '{}' is no number", printable(digits, 40));
     push(value);
   }
-  // Protocol 0's texts: \uXXXX and \UXXXXXXXX in Unicode ones; \xXX and \n, \', … in Python 2's str, which come quoted.
+  // Protocol 0's texts: \uhhhh and \Uhhhhhhhh in Unicode ones; \xhh and \n, \', … in Python 2's str, which come quoted.
   std::string unescape(std::string_view text, bool unicode) {
     std::string out;
     const auto hex = [&](std::size_t digits) {

@@ -65,15 +65,7 @@ TEST(Interpolate, KeepsAGridOfTheSameSize) {
 }
 
 TEST(Interpolate, RefusesWhatDoesNotFit) {
-  const auto error_of = [](const Interpolate& op, Shape x) -> std::string {
-    const TensorType type{DType::kF32, std::move(x)};
-    try {
-      infer(op, std::span(&type, 1));
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  };
+  const auto error_of = [](const Interpolate& op, Shape x) { return testing::infer_error(op, {std::move(x)}); };
   EXPECT_EQ(error_of({.out_h = 2, .out_w = 0}, {1, 2, 2, 3}),
             "[interpolate] the result must be at least 1 x 1, got 2 x 0");
   EXPECT_EQ(error_of({}, {2, 2, 3}), "[interpolate] x must be [B,H,W,C] with H and W ≥ 1, got [2,2,3]");

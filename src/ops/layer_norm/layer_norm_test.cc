@@ -57,16 +57,7 @@ TEST(LayerNorm, DeclaresItsParameters) {
 }
 
 TEST(LayerNorm, RefusesShapesThatDoNotFit) {
-  const auto error_of = [](const LayerNorm& op, std::vector<Shape> shapes) -> std::string {
-    std::vector<TensorType> in;
-    for (const Shape& shape : shapes) in.push_back({DType::kF32, shape});
-    try {
-      infer(op, in);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  };
+  const auto error_of = testing::infer_error<LayerNorm>;
   EXPECT_EQ(error_of({}, {{2, 3}, {3}}), "[layer_norm] takes x, gamma and beta, got 2 inputs");
   EXPECT_EQ(error_of({}, {{}, {1}, {1}}), "[layer_norm] x must be [...,C], got []");
   EXPECT_EQ(error_of({}, {{2, 3}, {2}, {3}}), "[layer_norm] gamma must be [C]=[3], got [2]");

@@ -61,16 +61,7 @@ TEST(PatchEmbed, DeclaresItsParameters) {
 }
 
 TEST(PatchEmbed, RefusesWhatDoesNotFit) {
-  const auto error_of = [](const PatchEmbed& op, const std::vector<Shape>& shapes) -> std::string {
-    std::vector<TensorType> in;
-    for (const Shape& shape : shapes) in.push_back({DType::kF32, shape});
-    try {
-      infer(op, in);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  };
+  const auto error_of = testing::infer_error<PatchEmbed>;
   const Shape weight = {8, 3, 16, 16};
   EXPECT_EQ(error_of({}, {{1, 3, 20, 20}, weight, {8}}), "no error");
   EXPECT_EQ(error_of({}, {{1, 3, 20, 20}}), "[patch_embed] takes image, weight and an optional bias, got 1 inputs");

@@ -62,15 +62,7 @@ TEST(QShift, TakesEachGroupFromItsNeighbour) {
 }
 
 TEST(QShift, RefusesWhatDoesNotFit) {
-  const auto error_of = [](const QShift& op, Shape x) -> std::string {
-    const TensorType type{DType::kF32, std::move(x)};
-    try {
-      infer(op, std::span(&type, 1));
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
-  };
+  const auto error_of = [](const QShift& op, Shape x) { return testing::infer_error(op, {std::move(x)}); };
   const QShift grid{.height = 2, .width = 3};
   EXPECT_EQ(error_of(grid, {1, 6, 4}), "no error");
   EXPECT_EQ(error_of(grid, {1, 5, 4}), "[q_shift] x must be [B,T,C]=[B,6,C] for a grid of 2 x 3, got [1,5,4]");

@@ -20,6 +20,19 @@ struct OpCase {
   std::vector<bool> constant = {};
 };
 
+/// What infer says to f32 inputs of these shapes: the text of its error, or "no error".
+template <OpAttributes A>
+std::string infer_error(const A& operation, const std::vector<Shape>& shapes) {
+  std::vector<TensorType> in;
+  for (const Shape& shape : shapes) in.push_back({DType::kF32, shape});
+  try {
+    infer(operation, in);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
 /// Results of the double-precision reference on the same inputs.
 std::vector<Tensor> run_reference(const OpCase& c);
 
