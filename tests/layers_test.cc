@@ -39,8 +39,8 @@ struct Fenced {
 constexpr Fenced kFenced[] = {
     {"vips/", "src/image/"},
     {"minizip/", "src/io/"},
-    {"dnnl", "src/kernel/onednn.cc"},
-    {"omp.h", "src/kernel/onednn.cc"},
+    {"dnnl", "src/kernel/onednn"},
+    {"omp.h", "src/kernel/onednn"},
     {"tbb/", "src/core/threads.cc"},
     {"nlohmann/", "src/core/json.h"},
     {"hwy/", "src/"},

@@ -39,6 +39,8 @@ struct KernelRequest {
   /// Threads of the session: a hint for the size of tiles.
   int threads = 1;
   PackCache* packs = nullptr;
+  /// What matrix products multiply: kF32, kBF16 or kI8. Inputs and outputs are f32 all the same.
+  DType precision = DType::kF32;
 };
 
 /// Where a kernel finds its data when it runs.

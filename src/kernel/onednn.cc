@@ -1,47 +1,15 @@
 #include "kernel/onednn.h"
 
-#include <omp.h>
-
 #include <algorithm>
-#include <dnnl.hpp>
 #include <string>
 
 #include "core/format.h"
+#include "kernel/onednn_engine.h"
 
 namespace weft::onednn {
 namespace {
 
 using dnnl::memory;
-
-const dnnl::engine& engine() {
-  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
-  return cpu;
-}
-
-dnnl::stream& stream() {
-  thread_local dnnl::stream stream(engine());
-  return stream;
-}
-
-// While it lives, oneDNN calls from this thread stay on this thread.
-class SingleThread {
- public:
-  SingleThread() : previous_(omp_get_max_threads()) {
-    if (previous_ != 1) omp_set_num_threads(1);
-  }
-  ~SingleThread() {
-    if (previous_ != 1) omp_set_num_threads(previous_);
-  }
-  SingleThread(const SingleThread&) = delete;
-  SingleThread& operator=(const SingleThread&) = delete;
-
- private:
-  int previous_;
-};
-
-std::string layout_key(const memory::desc& desc) {
-  return {reinterpret_cast<const char*>(&desc.data), sizeof desc.data};  // v2: a plain struct
-}
 
 struct Product {
   dnnl::matmul primitive;
