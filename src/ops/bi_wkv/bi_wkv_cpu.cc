@@ -16,13 +16,13 @@ namespace {
 HWY_EXPORT(aggregate_tile);
 HWY_EXPORT(combine_column);
 HWY_EXPORT(emit_tile);
-HWY_EXPORT(whole_column);
+HWY_EXPORT(scan_column);
 HWY_EXPORT(log_column);
 
 constexpr std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Elements that a thread takes at once: some ten microseconds' worth.
-constexpr std::int64_t kGrain = 16 * 1024;
+constexpr std::int64_t kGrain = 8 * 1024;
 
 class BiWkvKernel final : public Kernel {
  public:
@@ -32,7 +32,10 @@ class BiWkvKernel final : public Kernel {
         channels_(shape[2]),
         columns_(batch_ * ((channels_ + kBlock - 1) / kBlock)),
         threads_(threads),
-        tiling_(shape[1], form) {}
+        tiling_(shape[1], form),
+        by_column_(tiling_.count() == 1 ||
+                   (tiling_.tokens() <= kLongestKept && columns_ >= 2 * threads &&
+                    3 * shape.elements() * static_cast<std::int64_t>(sizeof(float)) <= kLargestByColumn)) {}
 
   std::string_view name() const override { return "hwy:bi_wkv"; }
   std::size_t scratch_bytes() const override {
@@ -54,6 +57,7 @@ class BiWkvKernel final : public Kernel {
                     .channels = channels_,
                     .form = form_,
                     .tiling = tiling_,
+                    .by_column = by_column_,
                     .records = reinterpret_cast<float*>(take(record_bytes())),
                     .first_key = reinterpret_cast<float*>(take(key_bytes())),
                     .tile_fits = reinterpret_cast<std::uint8_t*>(take(tile_fit_bytes())),
@@ -84,7 +88,8 @@ class BiWkvKernel final : public Kernel {
       });
     };
 
-    if (tiling_.count() == 1) return for_each_column(tiling_.tokens(), HWY_DYNAMIC_DISPATCH(whole_column));
+    if (by_column_) return for_each_column(tiling_.tokens(), HWY_DYNAMIC_DISPATCH(scan_column));
+    for (std::int64_t column = 0; column < columns_; ++column) unit(column).save_first_key();
     for_each_tile(HWY_DYNAMIC_DISPATCH(aggregate_tile));
     for_each_column(2 * tiling_.count(), HWY_DYNAMIC_DISPATCH(combine_column));
     for_each_tile([&, emit = HWY_DYNAMIC_DISPATCH(emit_tile)](const Unit& u, std::int64_t tile) {
@@ -103,12 +108,15 @@ class BiWkvKernel final : public Kernel {
   std::size_t key_bytes() const { return columns() * kBlock * sizeof(float); }
   std::size_t tile_fit_bytes() const { return round_up(columns() * tiles()); }
   std::size_t fit_bytes() const { return round_up(columns()); }
-  std::size_t buffer_bytes() const { return static_cast<std::size_t>(buffer_floats(tiling_)) * sizeof(float); }
+  std::size_t buffer_bytes() const {
+    return static_cast<std::size_t>(buffer_floats(tiling_, by_column_)) * sizeof(float);
+  }
 
   Wkv form_;
   std::int64_t batch_, channels_, columns_;
   int threads_;
   Tiling tiling_;
+  bool by_column_;
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "kernel/simd.h"
 #include "ops/bi_wkv/bi_wkv_scan.h"
 
 // clang-format off
@@ -27,6 +28,8 @@ using D32 = hn::CappedTag<float, kBlock>;
 using D64 = hn::CappedTag<double, kBlock / 2>;
 using V32 = hn::Vec<D32>;
 using V64 = hn::Vec<D64>;
+using DInt = hn::RebindToSigned<D32>;
+using VInt = hn::Vec<DInt>;
 
 HWY_INLINE V64 load_f64(const float* from) {
   const D64 d;
@@ -55,7 +58,9 @@ struct Coefficients {
   alignas(64) float growth[kBlock];  // e^w
   alignas(64) float rest[kBlock];    // 1 − e^w
   alignas(64) float bonus[kBlock];   // e^u
-  alignas(64) float limit[kBlock];   // the largest k − k_0 that is safe; −∞ when none is
+  // The k − k_0 that are safe: not farther than `reach` from `middle`; `reach` is negative when none is.
+  alignas(64) float middle[kBlock];
+  alignas(64) float reach[kBlock];
 
   explicit Coefficients(const Unit& unit) {
     const D64 d;
@@ -77,51 +82,49 @@ struct Coefficients {
     const auto run = static_cast<float>(unit.scan.tiling.run());
     for (std::int64_t i = 0; i < kBlock; ++i) {
       const bool possible = u[i] >= kLowestBonus && w[i] == w[i] && (!released || w[i] * run <= kHighestRunDecay);
-      limit[i] = possible ? kHighest - std::max(0.0F, -w[i] * tokens) - std::max(0.0F, u[i])
-                          : -std::numeric_limits<float>::infinity();
+      const float highest = kHighest - std::max(0.0F, -w[i] * tokens) - std::max(0.0F, u[i]);
+      middle[i] = (highest + kLowest) / 2;
+      reach[i] = possible ? (highest - kLowest) / 2 : -1;
     }
   }
 };
 
-// Whether all k of a range of tokens are safe. False for NaN.
-HWY_INLINE bool keys_fit(const Rows& rows, const Coefficients& c, const float* first_key) {
-  const D32 d;
-  const auto lowest = hn::Set(d, kLowest);
-  for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
-    const auto first = hn::LoadU(d, first_key + i);
-    const auto limit = hn::Load(d, c.limit + i);
-    auto fits = hn::Eq(lowest, lowest);
-    for (std::int64_t t = 0; t < rows.tokens; ++t) {
-      const auto x = hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first);
-      fits = hn::And(fits, hn::And(hn::Ge(x, lowest), hn::Le(x, limit)));
-    }
-    if (!hn::AllTrue(d, fits)) return false;
-  }
-  return true;
+// e^x, remembering in `farthest` how far any x so far was from the middle of what is safe. Read as integers, numbers of
+// one sign keep their order, and NaN comes after infinity.
+HWY_INLINE V32 weigh(V32 x, V32 middle, VInt& farthest) {
+  farthest = hn::Max(farthest, hn::BitCast(DInt(), hn::Abs(hn::Sub(x, middle))));
+  return weft::HWY_NAMESPACE::exp_in_range(D32(), x);
 }
 
-// Sweep 1. kWithRest: the sums kRest are wanted too.
-template <bool kWithRest>
+HWY_INLINE bool all_fit(VInt farthest, const float* reach) {
+  return hn::AllFalse(DInt(), hn::Gt(farthest, hn::BitCast(DInt(), hn::Load(D32(), reach))));
+}
+
+// Sweep 1. kWithRest: the sums kRest are wanted too. kKeep: leaves e^k and e^k·v in `kept`, a row of kBlock each for
+// every token.
+template <bool kWithRest, bool kKeep>
 HWY_INLINE bool aggregate(const Rows& rows, const Coefficients& c, const float* first_key, bool starts_run,
-                          float* record) {
+                          float* record, [[maybe_unused]] float* kept) {
   const D32 d;
-  const auto lowest = hn::Set(d, kLowest);
-  auto all_fit = hn::Eq(lowest, lowest);
+  bool fits = true;
   for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
     const auto first = hn::LoadU(d, first_key + i);
-    const auto limit = hn::Load(d, c.limit + i);
+    const auto middle = hn::Load(d, c.middle + i);
     const auto decay = hn::Load(d, c.decay + i);
+    auto farthest = hn::Zero(DInt());
     auto before_n = hn::Zero(d), before_d = hn::Zero(d);
     auto behind_n = hn::Zero(d), behind_d = hn::Zero(d);
     [[maybe_unused]] auto rest_n = hn::Zero(d), rest_d = hn::Zero(d);
     auto power = hn::Set(d, 1.0F);
     for (std::int64_t t = 0; t < rows.tokens; ++t) {
-      const auto x = hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first);
-      all_fit = hn::And(all_fit, hn::And(hn::Ge(x, lowest), hn::Le(x, limit)));
-      hwy::Prefetch(rows.k + t * rows.stride + i + rows.ahead);
-      hwy::Prefetch(rows.v + t * rows.stride + i + rows.ahead);
-      const auto e = hn::Exp(d, x);
+      hwy::Prefetch(rows.neighbour(rows.k, t));
+      hwy::Prefetch(rows.neighbour(rows.v, t));
+      const auto e = weigh(hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first), middle, farthest);
       const auto ev = hn::Mul(e, hn::LoadU(d, rows.v + t * rows.stride + i));
+      if constexpr (kKeep) {
+        hn::Store(e, d, kept + 2 * t * kBlock + i);
+        hn::Store(ev, d, kept + (2 * t + 1) * kBlock + i);
+      }
       before_n = hn::MulAdd(before_n, decay, ev);
       before_d = hn::MulAdd(before_d, decay, e);
       behind_n = hn::MulAdd(power, ev, behind_n);
@@ -142,8 +145,9 @@ HWY_INLINE bool aggregate(const Rows& rows, const Coefficients& c, const float* 
       hn::Store(rest_n, d, record + kRest * kBlock + i);
       hn::Store(rest_d, d, record + (kRest + 1) * kBlock + i);
     }
+    fits = fits && all_fit(farthest, c.reach + i);
   }
-  return hn::AllTrue(d, all_fit);
+  return fits;
 }
 
 // Sweep 2 for one row pair (numerator or denominator) of one column: turns aggregates into carries.
@@ -208,54 +212,72 @@ HWY_INLINE void combine_row(const Scan& scan, std::int64_t column, const float* 
   }
 }
 
-// Sweep 3. `begin` is the first token of the rows; `record` holds the carries, or is null when there are none.
+// Sweep 3, first half: writes to `late` for each token, a row of kBlock each, the numerator and the denominator over it
+// and all later tokens, as y wants them. `record` holds the carries; without kCarries there are none. With kKept e^k
+// and e^k·v are in `kept`, else they are put there and the result is whether all keys fit.
 //
 // A carry may be the sum over a million tokens: multiplied by e^{−w} ≈ 1 token after token, it would round the same way
 // each time. So the sums within the tile start from zero and the carries come in through a power of e^{−w}, whose error
 // the numerator and the denominator share.
-template <bool kReleased, bool kCarries>
-HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* first_key, const float* record,
-                     std::int64_t begin, std::int64_t run_length, float* buffer) {
+template <bool kReleased, bool kCarries, bool kKept>
+HWY_INLINE bool sum_behind(const Rows& rows, const Coefficients& c, const float* first_key, const float* record,
+                           float* kept, float* late) {
   const D32 d;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t i = 0; i < kBlock; i += lanes) {
-    const auto carry = [&](std::int64_t row)
-                           HWY_ATTR { return kCarries ? hn::Load(d, record + row * kBlock + i) : hn::Zero(d); };
+  bool fits = true;
+  for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
     const auto first = hn::LoadU(d, first_key + i);
+    const auto middle = hn::Load(d, c.middle + i);
     const auto decay = hn::Load(d, c.decay + i);
     const auto bonus = hn::Load(d, c.bonus + i);
-    // Per token: e^k, and the sums over this and all later tokens as y wants them.
-    const auto behind_carry_n = carry(kBehind), behind_carry_d = carry(kBehind + 1);
+    const auto carry_n = kCarries ? hn::Load(d, record + kBehind * kBlock + i) : hn::Zero(d);
+    const auto carry_d = kCarries ? hn::Load(d, record + (kBehind + 1) * kBlock + i) : hn::Zero(d);
+    auto farthest = hn::Zero(DInt());
     auto behind_n = hn::Zero(d), behind_d = hn::Zero(d);
     auto power = kReleased ? decay : hn::Set(d, 1.0F);
     for (std::int64_t t = rows.tokens - 1; t >= 0; --t) {
-      const float* k = rows.k + t * rows.stride + i;
-      const float* v = rows.v + t * rows.stride + i;
-      hwy::Prefetch(k + rows.ahead);
-      hwy::Prefetch(v + rows.ahead);
-      hwy::Prefetch(rows.y + t * rows.stride + i);
-      const auto e = hn::Exp(d, hn::Sub(hn::LoadU(d, k), first));
-      const auto ev = hn::Mul(e, hn::LoadU(d, v));
-      const auto aged_n = hn::Mul(behind_n, decay);
-      const auto aged_d = hn::Mul(behind_d, decay);
-      auto late_n = hn::MulAdd(bonus, ev, kReleased ? aged_n : behind_n);
-      auto late_d = hn::MulAdd(bonus, e, kReleased ? aged_d : behind_d);
+      float* weights = kept + 2 * t * kBlock + i;
+      V32 e, ev;
+      if constexpr (kKept) {
+        e = hn::Load(d, weights);
+        ev = hn::Load(d, weights + kBlock);
+      } else {
+        hwy::Prefetch(rows.neighbour(rows.k, t));
+        hwy::Prefetch(rows.neighbour(rows.v, t));
+        e = weigh(hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first), middle, farthest);
+        ev = hn::Mul(e, hn::LoadU(d, rows.v + t * rows.stride + i));
+        hn::Store(e, d, weights);
+        hn::Store(ev, d, weights + kBlock);
+      }
+      auto late_n = hn::MulAdd(bonus, ev, kReleased ? hn::Mul(behind_n, decay) : behind_n);
+      auto late_d = hn::MulAdd(bonus, e, kReleased ? hn::Mul(behind_d, decay) : behind_d);
       if constexpr (kCarries) {
-        late_n = hn::MulAdd(power, behind_carry_n, late_n);
-        late_d = hn::MulAdd(power, behind_carry_d, late_d);
+        late_n = hn::MulAdd(power, carry_n, late_n);
+        late_d = hn::MulAdd(power, carry_d, late_d);
         power = hn::Mul(power, decay);
       }
-      float* state = buffer + 3 * t * lanes;
-      hn::Store(e, d, state);
-      hn::Store(late_n, d, state + lanes);
-      hn::Store(late_d, d, state + 2 * lanes);
-      behind_n = hn::Add(aged_n, ev);
-      behind_d = hn::Add(aged_d, e);
+      hn::Store(late_n, d, late + 2 * t * kBlock + i);
+      hn::Store(late_d, d, late + (2 * t + 1) * kBlock + i);
+      behind_n = hn::MulAdd(behind_n, decay, ev);
+      behind_d = hn::MulAdd(behind_d, decay, e);
     }
-    // Forward: as in combine_row, but a tile that lies within a run needs no difference between P and Q.
+    fits = fits && all_fit(farthest, c.reach + i);
+  }
+  return kKept || fits;
+}
+
+// Sweep 3, second half: y. As in combine_row, but a tile that lies within a run needs no difference between P and Q.
+// `begin` is the first token of the rows.
+template <bool kReleased, bool kCarries>
+HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* record, std::int64_t begin,
+                     std::int64_t run_length, const float* kept, const float* late) {
+  const D32 d;
+  for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
+    const auto carry = [&](std::int64_t row)
+                           HWY_ATTR { return kCarries ? hn::Load(d, record + row * kBlock + i) : hn::Zero(d); };
+    const auto decay = hn::Load(d, c.decay + i);
     auto carry_n = carry(kBefore), carry_d = carry(kBefore + 1);
     auto before_n = hn::Zero(d), before_d = hn::Zero(d);
-    power = hn::Set(d, 1.0F);
+    auto power = hn::Set(d, 1.0F);
     [[maybe_unused]] auto run_n = hn::Zero(d), run_d = hn::Zero(d);
     [[maybe_unused]] auto rest_n = hn::Zero(d), rest_d = hn::Zero(d);
     [[maybe_unused]] std::int64_t to_next_run = 0;
@@ -266,11 +288,11 @@ HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* first
       to_next_run = (run_length - begin % run_length) % run_length;
     }
     for (std::int64_t t = 0; t < rows.tokens; ++t) {
-      const float* state = buffer + 3 * t * lanes;
-      const auto e = hn::Load(d, state);
-      const auto ev = hn::Mul(e, hn::LoadU(d, rows.v + t * rows.stride + i));
-      auto numerator = hn::Load(d, state + lanes);
-      auto denominator = hn::Load(d, state + 2 * lanes);
+      hwy::Prefetch(rows.neighbour(rows.y, t));
+      const auto e = hn::Load(d, kept + 2 * t * kBlock + i);
+      const auto ev = hn::Load(d, kept + (2 * t + 1) * kBlock + i);
+      auto numerator = hn::Load(d, late + 2 * t * kBlock + i);
+      auto denominator = hn::Load(d, late + (2 * t + 1) * kBlock + i);
       if constexpr (kReleased) {
         if (to_next_run-- == 0) {
           to_next_run = run_length - 1;
@@ -480,67 +502,81 @@ void log_column(const Unit& unit) {
   }
 }
 
-void aggregate_tile(const Unit& unit, std::int64_t tile) {
-  const Scan& scan = unit.scan;
-  const Tiling& tiling = scan.tiling;
-  const Coefficients c(unit);
+template <bool kKeep>
+HWY_INLINE bool aggregate_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
+  const Tiling& tiling = unit.scan.tiling;
   const Rows rows = unit.open(tiling.begin(tile), tiling.end(tile));
-  alignas(64) float first_key[kBlock];
-  unit.load_channels(scan.k + unit.entry * tiling.tokens() * scan.channels, first_key);
-  float* record = scan.record(unit.column(), tile);
-  const bool with_rest = scan.form == Wkv::kReleasedKernel && tiling.splits_runs();
-  const bool fits = with_rest ? aggregate<true>(rows, c, first_key, tiling.starts_run(tile), record)
-                              : aggregate<false>(rows, c, first_key, true, record);
-  scan.tile_fits[unit.column() * tiling.count() + tile] = fits;
+  float* record = unit.scan.record(unit.column(), tile);
+  if (unit.scan.form == Wkv::kReleasedKernel && tiling.splits_runs()) {
+    return aggregate<true, kKeep>(rows, c, unit.first_key(), tiling.starts_run(tile), record, kept);
+  }
+  return aggregate<false, kKeep>(rows, c, unit.first_key(), true, record, kept);
 }
 
-void combine_column(const Unit& unit) {
-  const Scan& scan = unit.scan;
-  const std::int64_t tiles = scan.tiling.count();
-  const std::uint8_t* fits = scan.tile_fits + unit.column() * tiles;
-  scan.fits[unit.column()] = std::all_of(fits, fits + tiles, [](std::uint8_t fit) { return fit != 0; });
-  if (!scan.fits[unit.column()]) return;
-  unit.load_channels(scan.k + unit.entry * scan.tiling.tokens() * scan.channels,
-                     scan.first_key + unit.column() * kBlock);
+void combine(const Unit& unit) {
   alignas(64) float w[kBlock];
-  unit.load_channels(scan.w, w);
+  unit.load_channels(unit.scan.w, w);
   for (const std::int64_t row : {0, 1}) {
-    if (scan.form == Wkv::kReleasedKernel) {
-      combine_row<true>(scan, unit.column(), w, row);
+    if (unit.scan.form == Wkv::kReleasedKernel) {
+      combine_row<true>(unit.scan, unit.column(), w, row);
     } else {
-      combine_row<false>(scan, unit.column(), w, row);
+      combine_row<false>(unit.scan, unit.column(), w, row);
     }
   }
 }
 
-template <bool kCarries>
-HWY_INLINE void emit_rows(const Unit& unit, const Coefficients& c, const Rows& rows, std::int64_t begin,
-                          const float* record) {
-  const float* first_key = unit.scan.first_key + unit.column() * kBlock;
-  const std::int64_t run = unit.scan.tiling.run();
-  if (unit.scan.form == Wkv::kReleasedKernel) {
-    emit<true, kCarries>(rows, c, first_key, record, begin, run, unit.buffer);
-  } else {
-    emit<false, kCarries>(rows, c, first_key, record, begin, run, unit.buffer);
-  }
+// Sweep 3 of a tile; writes nothing and returns false when its keys do not fit, which kKept rules out.
+template <bool kReleased, bool kCarries, bool kKept>
+HWY_INLINE bool emit_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
+  const Tiling& tiling = unit.scan.tiling;
+  const std::int64_t begin = tiling.begin(tile);
+  const Rows rows = unit.open(begin, tiling.end(tile));
+  const float* record = unit.scan.record(unit.column(), tile);
+  float* late = unit.late();
+  if (!sum_behind<kReleased, kCarries, kKept>(rows, c, unit.first_key(), record, kept, late)) return false;
+  emit<kReleased, kCarries>(rows, c, record, begin, tiling.run(), kept, late);
   rows.close();
+  return true;
+}
+
+template <bool kCarries, bool kKept>
+HWY_INLINE bool emit_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
+  return unit.scan.form == Wkv::kReleasedKernel ? emit_rows<true, kCarries, kKept>(unit, c, tile, kept)
+                                                : emit_rows<false, kCarries, kKept>(unit, c, tile, kept);
+}
+
+void aggregate_tile(const Unit& unit, std::int64_t tile) {
+  const std::int64_t tiles = unit.scan.tiling.count();
+  unit.scan.tile_fits[unit.column() * tiles + tile] = aggregate_rows<false>(unit, Coefficients(unit), tile, nullptr);
+}
+
+void combine_column(const Unit& unit) {
+  const std::int64_t tiles = unit.scan.tiling.count();
+  const std::uint8_t* tile_fits = unit.scan.tile_fits + unit.column() * tiles;
+  const bool fits = std::all_of(tile_fits, tile_fits + tiles, [](std::uint8_t fit) { return fit != 0; });
+  unit.scan.fits[unit.column()] = fits;
+  if (fits) combine(unit);
 }
 
 void emit_tile(const Unit& unit, std::int64_t tile) {
-  const Tiling& tiling = unit.scan.tiling;
-  const Rows rows = unit.open(tiling.begin(tile), tiling.end(tile));
-  emit_rows<true>(unit, Coefficients(unit), rows, tiling.begin(tile), unit.scan.record(unit.column(), tile));
+  emit_rows<true, false>(unit, Coefficients(unit), tile, unit.kept());
 }
 
-// A sequence of a single tile: no carries.
-void whole_column(const Unit& unit) {
-  const Scan& scan = unit.scan;
+// All three sweeps of a column, one after the other: between them e^k and e^k·v stay in the second-level cache.
+void scan_column(const Unit& unit) {
   const Coefficients c(unit);
-  float* first_key = scan.first_key + unit.column() * kBlock;
-  unit.load_channels(scan.k + unit.entry * scan.tiling.tokens() * scan.channels, first_key);
-  const Rows rows = unit.open(0, scan.tiling.tokens());
-  if (!keys_fit(rows, c, first_key)) return log_column(unit);
-  emit_rows<false>(unit, c, rows, 0, nullptr);
+  const Tiling& tiling = unit.scan.tiling;
+  unit.save_first_key();
+  if (tiling.count() == 1) {
+    if (!emit_rows<false, false>(unit, c, 0, unit.kept())) log_column(unit);
+    return;
+  }
+  const auto kept = [&](std::int64_t tile) { return unit.kept() + 2 * kBlock * tiling.begin(tile); };
+  for (std::int64_t tile = 0; tile < tiling.count(); ++tile) {
+    if (!aggregate_rows<true>(unit, c, tile, kept(tile))) return log_column(unit);
+  }
+  combine(unit);
+  for (std::int64_t tile = 0; tile < tiling.count(); ++tile) emit_rows<true, true>(unit, c, tile, kept(tile));
 }
 
 }  // namespace HWY_NAMESPACE
