@@ -1,13 +1,11 @@
-// The sweeps of the Bi-WKV scan for one instruction set; bi_wkv_scan.h says how they fit together.
+// The sweeps of the Bi-WKV scan in f32 for one instruction set; bi_wkv_scan.h says how they fit together.
 // Included once per target, as Highway wants it.
-#include <cmath>
-#include <cstring>
-#include <limits>
+#include <algorithm>
 
 #include "hwy/cache_control.h"
-#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 #include "kernel/simd.h"
+#include "ops/bi_wkv/bi_wkv_log-inl.h"
 #include "ops/bi_wkv/bi_wkv_scan.h"
 
 // clang-format off
@@ -22,25 +20,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace weft::bi_wkv_scan {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-using D32 = hn::CappedTag<float, kBlock>;
-using D64 = hn::CappedTag<double, kBlock / 2>;
-using V32 = hn::Vec<D32>;
-using V64 = hn::Vec<D64>;
 using DInt = hn::RebindToSigned<D32>;
+using V32 = hn::Vec<D32>;
 using VInt = hn::Vec<DInt>;
-
-HWY_INLINE V64 load_f64(const float* from) {
-  const D64 d;
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, D64>(), from));
-}
-HWY_INLINE void store_f32(V64 value, float* to) {
-  const hn::Rebind<float, D64> half;
-  hn::StoreU(hn::DemoteTo(half, value), half, to);
-}
-
-// ---- in the range of f32 ----
 
 // All sums are taken of e^{k_i − k_0}, so that adding a constant to k changes nothing. With k_i − k_0 in
 // [kLowest, kHighest − the growth of the weights over all tokens − u] every sum over 10⁶ tokens stays below e^{50+14},
@@ -52,42 +34,33 @@ constexpr float kLowestBonus = -25;
 // The released kernel subtracts e^{(t−i)·w}·(e^w − 1): harmless to f32 while that stays small.
 constexpr float kHighestRunDecay = 1;
 
-struct Coefficients {
-  alignas(64) float w[kBlock];
-  alignas(64) float decay[kBlock];   // e^{−w}
-  alignas(64) float growth[kBlock];  // e^w
-  alignas(64) float rest[kBlock];    // 1 − e^w
-  alignas(64) float bonus[kBlock];   // e^u
-  // The k − k_0 that are safe: not farther than `reach` from `middle`; `reach` is negative when none is.
-  alignas(64) float middle[kBlock];
-  alignas(64) float reach[kBlock];
-
-  explicit Coefficients(const Unit& unit) {
-    const D64 d;
-    alignas(64) float u[kBlock];
-    unit.load_channels(unit.scan.w, w);
-    unit.load_channels(unit.scan.u, u);
-    const bool released = unit.scan.form == Wkv::kReleasedKernel;
-    const auto one = hn::Set(d, 1.0);
-    for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
-      const auto decay_rate = load_f64(w + i);
-      store_f32(hn::Exp(d, hn::Neg(decay_rate)), decay + i);
-      store_f32(hn::Exp(d, load_f64(u + i)), bonus + i);
-      if (!released) continue;
-      const auto exp_w = hn::Exp(d, decay_rate);
-      store_f32(exp_w, growth + i);
-      store_f32(hn::Sub(one, exp_w), rest + i);
-    }
-    const auto tokens = static_cast<float>(unit.scan.tiling.tokens());
-    const auto run = static_cast<float>(unit.scan.tiling.run());
-    for (std::int64_t i = 0; i < kBlock; ++i) {
-      const bool possible = u[i] >= kLowestBonus && w[i] == w[i] && (!released || w[i] * run <= kHighestRunDecay);
-      const float highest = kHighest - std::max(0.0F, -w[i] * tokens) - std::max(0.0F, u[i]);
-      middle[i] = (highest + kLowest) / 2;
-      reach[i] = possible ? (highest - kLowest) / 2 : -1;
-    }
+HWY_INLINE Coefficients coefficients(const Unit& unit) {
+  const D64 d;
+  Coefficients c;
+  alignas(64) float u[kBlock], w[kBlock];
+  unit.load_channels(unit.scan.w, w);
+  unit.load_channels(unit.scan.u, u);
+  const bool released = unit.scan.form == Wkv::kReleasedKernel;
+  const auto one = hn::Set(d, 1.0);
+  for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
+    const auto decay_rate = load_f64(w + i);
+    store_f32(hn::Exp(d, hn::Neg(decay_rate)), c.decay + i);
+    store_f32(hn::Exp(d, load_f64(u + i)), c.bonus + i);
+    if (!released) continue;
+    const auto exp_w = hn::Exp(d, decay_rate);
+    store_f32(exp_w, c.growth + i);
+    store_f32(hn::Sub(one, exp_w), c.rest + i);
   }
-};
+  const auto tokens = static_cast<float>(unit.scan.tiling.tokens());
+  const auto run = static_cast<float>(unit.scan.tiling.run());
+  for (std::int64_t i = 0; i < kBlock; ++i) {
+    const bool possible = u[i] >= kLowestBonus && w[i] == w[i] && (!released || w[i] * run <= kHighestRunDecay);
+    const float highest = kHighest - std::max(0.0F, -w[i] * tokens) - std::max(0.0F, u[i]);
+    c.middle[i] = (highest + kLowest) / 2;
+    c.reach[i] = possible ? (highest - kLowest) / 2 : -1;
+  }
+  return c;
+}
 
 // e^x, remembering in `farthest` how far any x so far was from the middle of what is safe. Read as integers, numbers of
 // one sign keep their order, and NaN comes after infinity.
@@ -117,8 +90,8 @@ HWY_INLINE bool aggregate(const Rows& rows, const Coefficients& c, const float* 
     [[maybe_unused]] auto rest_n = hn::Zero(d), rest_d = hn::Zero(d);
     auto power = hn::Set(d, 1.0F);
     for (std::int64_t t = 0; t < rows.tokens; ++t) {
-      hwy::Prefetch(rows.neighbour(rows.k, t));
-      hwy::Prefetch(rows.neighbour(rows.v, t));
+      hwy::Prefetch(rows.after(rows.k, t));
+      hwy::Prefetch(rows.after(rows.v, t));
       const auto e = weigh(hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first), middle, farthest);
       const auto ev = hn::Mul(e, hn::LoadU(d, rows.v + t * rows.stride + i));
       if constexpr (kKeep) {
@@ -150,12 +123,40 @@ HWY_INLINE bool aggregate(const Rows& rows, const Coefficients& c, const float* 
   return fits;
 }
 
-// Sweep 2 for one row pair (numerator or denominator) of one column: turns aggregates into carries.
-// With s the first token of the run that holds the tile's first token t: P = Σ_{i<s} e^{−(t−i)·w}…, Q = Σ_{s≤i<t}
-// e^{−(t−i−1)·w}…, R = Σ_{s<i<t} e^{(t−1−i)·w}…; where a run begins, Q joins P with one more factor e^{−w} and Q and R
-// start anew. The paper's formula is the case without runs: all is P, without the factor.
+// The carries into a tile from the tokens before it, for the numerator or the denominator; with s the first token of
+// the run that holds the tile's first token t: P = Σ_{i<s} e^{−(t−i)·w}…, Q = Σ_{s≤i<t} e^{−(t−i−1)·w}…, R = Σ_{s<i<t}
+// e^{(t−1−i)·w}…; where a run begins, Q joins P with one more factor e^{−w} and Q and R start anew. The paper's formula
+// is the case without runs: all is P, without the factor.
+struct Carry {
+  V64 before, run, rest;
+
+  // Turns a tile's aggregates into the carries and goes on to the next tile.
+  template <bool kReleased>
+  HWY_INLINE void pass(float* record, V64 decay, V64 factor, [[maybe_unused]] V64 rest_factor, bool starts_run,
+                       bool splits_runs) {
+    const auto aggregate_before = load_f64(record + kBefore * kBlock);
+    if constexpr (kReleased) {
+      if (starts_run) {
+        before = hn::MulAdd(run, decay, before);
+        run = rest = hn::Zero(D64());
+      }
+      store_f32(run, record + kRun * kBlock);
+      run = hn::MulAdd(run, factor, aggregate_before);
+      const auto aggregate_rest = splits_runs ? load_f64(record + kRest * kBlock) : hn::Zero(D64());
+      store_f32(rest, record + kRest * kBlock);
+      if (splits_runs) rest = hn::MulAdd(rest, rest_factor, aggregate_rest);
+      store_f32(before, record + kBefore * kBlock);
+      before = hn::Mul(before, factor);
+    } else {
+      store_f32(before, record + kBefore * kBlock);
+      before = hn::MulAdd(before, factor, aggregate_before);
+    }
+  }
+};
+
+// Sweep 2 of a column.
 template <bool kReleased>
-HWY_INLINE void combine_row(const Scan& scan, std::int64_t column, const float* w_of_block, std::int64_t row) {
+HWY_INLINE void combine_tiles(const Scan& scan, std::int64_t column, const float* w_of_block) {
   const D64 d;
   const Tiling& tiling = scan.tiling;
   const std::int64_t tiles = tiling.count();
@@ -163,8 +164,7 @@ HWY_INLINE void combine_row(const Scan& scan, std::int64_t column, const float* 
     const auto w = load_f64(w_of_block + i);
     // e^{−w·tokens} of the tile; most tiles are as long as the one before.
     std::int64_t factor_length = -1;
-    auto factor = hn::Zero(d);
-    [[maybe_unused]] auto rest_factor = hn::Zero(d);
+    auto factor = hn::Zero(d), rest_factor = hn::Zero(d);
     const auto set_factors = [&](std::int64_t tile) HWY_ATTR {
       const std::int64_t length = tiling.end(tile) - tiling.begin(tile);
       if (length == factor_length) return;
@@ -174,40 +174,24 @@ HWY_INLINE void combine_row(const Scan& scan, std::int64_t column, const float* 
       if constexpr (kReleased) rest_factor = hn::Exp(d, exponent);
     };
     const auto decay = hn::Exp(d, hn::Neg(w));
-    auto before = hn::Zero(d);
-    [[maybe_unused]] auto run = hn::Zero(d), rest = hn::Zero(d);
+    const auto zero = hn::Zero(d);
+    Carry numerator = {zero, zero, zero}, denominator = numerator;
     for (std::int64_t tile = 0; tile < tiles; ++tile) {
-      float* record = scan.record(column, tile) + row * kBlock + i;
-      const auto aggregate_before = load_f64(record + kBefore * kBlock);
+      float* record = scan.record(column, tile) + i;
       set_factors(tile);
-      if constexpr (kReleased) {
-        if (tiling.starts_run(tile)) {
-          before = hn::MulAdd(run, decay, before);
-          run = rest = hn::Zero(d);
-        }
-        store_f32(run, record + kRun * kBlock);
-        run = hn::MulAdd(run, factor, aggregate_before);
-        if (tiling.splits_runs()) {
-          const auto aggregate_rest = load_f64(record + kRest * kBlock);
-          store_f32(rest, record + kRest * kBlock);
-          rest = hn::MulAdd(rest, rest_factor, aggregate_rest);
-        } else {
-          store_f32(rest, record + kRest * kBlock);
-        }
-        store_f32(before, record + kBefore * kBlock);
-        before = hn::Mul(before, factor);
-      } else {
-        store_f32(before, record + kBefore * kBlock);
-        before = hn::MulAdd(before, factor, aggregate_before);
-      }
+      const bool starts_run = kReleased && tiling.starts_run(tile);
+      numerator.pass<kReleased>(record, decay, factor, rest_factor, starts_run, tiling.splits_runs());
+      denominator.pass<kReleased>(record + kBlock, decay, factor, rest_factor, starts_run, tiling.splits_runs());
     }
-    auto behind = hn::Zero(d);
+    auto behind_n = hn::Zero(d), behind_d = hn::Zero(d);
     for (std::int64_t tile = tiles - 1; tile >= 0; --tile) {
-      float* record = scan.record(column, tile) + (kBehind + row) * kBlock + i;
-      const auto aggregate_behind = load_f64(record);
-      store_f32(behind, record);
+      float* record = scan.record(column, tile) + kBehind * kBlock + i;
+      const auto aggregate_n = load_f64(record), aggregate_d = load_f64(record + kBlock);
+      store_f32(behind_n, record);
+      store_f32(behind_d, record + kBlock);
       set_factors(tile);
-      behind = hn::MulAdd(behind, factor, aggregate_behind);
+      behind_n = hn::MulAdd(behind_n, factor, aggregate_n);
+      behind_d = hn::MulAdd(behind_d, factor, aggregate_d);
     }
   }
 }
@@ -241,8 +225,8 @@ HWY_INLINE bool sum_behind(const Rows& rows, const Coefficients& c, const float*
         e = hn::Load(d, weights);
         ev = hn::Load(d, weights + kBlock);
       } else {
-        hwy::Prefetch(rows.neighbour(rows.k, t));
-        hwy::Prefetch(rows.neighbour(rows.v, t));
+        hwy::Prefetch(rows.after(rows.k, rows.tokens - 1 - t));
+        hwy::Prefetch(rows.after(rows.v, rows.tokens - 1 - t));
         e = weigh(hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first), middle, farthest);
         ev = hn::Mul(e, hn::LoadU(d, rows.v + t * rows.stride + i));
         hn::Store(e, d, weights);
@@ -265,12 +249,13 @@ HWY_INLINE bool sum_behind(const Rows& rows, const Coefficients& c, const float*
   return kKept || fits;
 }
 
-// Sweep 3, second half: y. As in combine_row, but a tile that lies within a run needs no difference between P and Q.
+// Sweep 3, second half: y. As in Carry, but a tile that lies within a run needs no difference between P and Q.
 // `begin` is the first token of the rows.
 template <bool kReleased, bool kCarries>
 HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* record, std::int64_t begin,
-                     std::int64_t run_length, const float* kept, const float* late) {
+                     std::int64_t run_length, bool past_cache, const float* kept, const float* late) {
   const D32 d;
+  past_cache = past_cache && hn::Lanes(d) == kBlock;  // half a line at a time would be slow
   for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
     const auto carry = [&](std::int64_t row)
                            HWY_ATTR { return kCarries ? hn::Load(d, record + row * kBlock + i) : hn::Zero(d); };
@@ -288,7 +273,6 @@ HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* recor
       to_next_run = (run_length - begin % run_length) % run_length;
     }
     for (std::int64_t t = 0; t < rows.tokens; ++t) {
-      hwy::Prefetch(rows.neighbour(rows.y, t));
       const auto e = hn::Load(d, kept + 2 * t * kBlock + i);
       const auto ev = hn::Load(d, kept + (2 * t + 1) * kBlock + i);
       auto numerator = hn::Load(d, late + 2 * t * kBlock + i);
@@ -315,7 +299,13 @@ HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* recor
         denominator = hn::MulAdd(power, carry_d, denominator);
         power = hn::Mul(power, decay);
       }
-      hn::StoreU(hn::Div(numerator, denominator), d, rows.y + t * rows.stride + i);
+      const auto y = hn::Div(numerator, denominator);
+      if (past_cache) {
+        hn::Stream(y, d, rows.y + t * rows.stride + i);
+      } else {
+        hwy::Prefetch(rows.after(rows.y, t));
+        hn::StoreU(y, d, rows.y + t * rows.stride + i);
+      }
       if constexpr (kReleased) {
         before_n = hn::Mul(before_n, decay);
         before_d = hn::Mul(before_d, decay);
@@ -326,179 +316,6 @@ HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* recor
         before_d = hn::MulAdd(before_d, decay, e);
       }
     }
-  }
-}
-
-// ---- any range: sums numerator·e^exponent in f64 ----
-
-constexpr double kEmpty = -1e300;  // the exponent of an empty sum
-
-// exp, but NaN for NaN.
-HWY_INLINE V64 exp_or_nan(V64 x) {
-  const D64 d;
-  return hn::IfThenElse(hn::Eq(x, x), hn::Exp(d, x), x);
-}
-
-// Three rows of kBlock f64: numerator, denominator, exponent.
-struct LogSum {
-  static constexpr std::int64_t kSize = 3 * kBlock;
-
-  static void clear(double* sum) {
-    for (std::int64_t i = 0; i < kBlock; ++i) sum[i] = sum[kBlock + i] = 0, sum[2 * kBlock + i] = kEmpty;
-  }
-};
-
-// The sum of two sums, the left one: (n, m, x) + (n2, m2, x2).
-HWY_INLINE void add_to(V64& n, V64& m, V64& x, V64 n2, V64 m2, V64 x2) {
-  const D64 d;
-  const auto difference = hn::Sub(x, x2);
-  const auto one = hn::Set(d, 1.0);
-  const auto e = exp_or_nan(hn::Neg(hn::Abs(difference)));
-  const auto left_leads = hn::Gt(difference, hn::Zero(d));
-  const auto left = hn::IfThenElse(left_leads, one, e);
-  const auto right = hn::IfThenElse(left_leads, e, one);
-  n = hn::MulAdd(n, left, hn::Mul(n2, right));
-  m = hn::MulAdd(m, left, hn::Mul(m2, right));
-  x = hn::IfThenElse(left_leads, x, x2);
-}
-
-HWY_INLINE void load_sum(const double* from, V64& n, V64& m, V64& x) {
-  const D64 d;
-  n = hn::Load(d, from);
-  m = hn::Load(d, from + kBlock);
-  x = hn::Load(d, from + 2 * kBlock);
-}
-HWY_INLINE void store_sum(V64 n, V64 m, V64 x, double* to) {
-  const D64 d;
-  hn::Store(n, d, to);
-  hn::Store(m, d, to + kBlock);
-  hn::Store(x, d, to + 2 * kBlock);
-}
-
-// What the log-space path needs to know of a block's channels.
-struct LogCoefficients {
-  alignas(64) float w[kBlock];
-  alignas(64) float u[kBlock];
-  alignas(64) double rest_exponent[kBlock];  // 1 − e^w = rest_sign·e^rest_exponent
-  alignas(64) double rest_sign[kBlock];
-
-  explicit LogCoefficients(const Unit& unit) {
-    unit.load_channels(unit.scan.w, w);
-    unit.load_channels(unit.scan.u, u);
-    for (std::int64_t i = 0; i < kBlock; ++i) {
-      const double x = w[i];
-      rest_sign[i] = x > 0 ? -1 : 1;
-      rest_exponent[i] = x == 0 ? kEmpty : x > 0 ? x + std::log1p(-std::exp(-x)) : std::log(-std::expm1(x));
-    }
-  }
-};
-
-// Takes the tokens of a tile, last to first, into the backward sum of lanes i…; with kKeep writes the sum over the
-// tokens behind each one into `kept` before that.
-template <bool kKeep>
-HWY_INLINE void log_backward(const Rows& rows, const LogCoefficients& c, std::int64_t i, double* sum, double* kept) {
-  const D64 d;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto w = load_f64(c.w + i);
-  const auto one = hn::Set(d, 1.0);
-  V64 n, m, x;
-  load_sum(sum + i, n, m, x);
-  for (std::int64_t t = rows.tokens - 1; t >= 0; --t) {
-    if constexpr (kKeep) {
-      hn::Store(n, d, kept + 3 * t * lanes);
-      hn::Store(m, d, kept + (3 * t + 1) * lanes);
-      hn::Store(x, d, kept + (3 * t + 2) * lanes);
-    }
-    x = hn::Sub(x, w);
-    add_to(n, m, x, load_f64(rows.v + t * rows.stride + i), one, load_f64(rows.k + t * rows.stride + i));
-  }
-  store_sum(n, m, x, sum + i);
-}
-
-// The forward sums as in combine_row, kSize f64 each: before (P), run (Q), rest (R, here including token t itself).
-template <bool kReleased>
-HWY_INLINE void log_forward(const Rows& rows, const LogCoefficients& c, std::int64_t i, std::int64_t begin,
-                            std::int64_t run_length, double* sums, const double* kept) {
-  const D64 d;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto w = load_f64(c.w + i);
-  const auto u = load_f64(c.u + i);
-  const auto one = hn::Set(d, 1.0);
-  const auto zero = hn::Zero(d);
-  const auto empty = hn::Set(d, kEmpty);
-  V64 n, m, x, run_n, run_m, run_x, rest_n, rest_m, rest_x;
-  load_sum(sums + i, n, m, x);
-  load_sum(sums + LogSum::kSize + i, run_n, run_m, run_x);
-  load_sum(sums + 2 * LogSum::kSize + i, rest_n, rest_m, rest_x);
-  for (std::int64_t t = 0; t < rows.tokens; ++t) {
-    const auto k = load_f64(rows.k + t * rows.stride + i);
-    const auto v = load_f64(rows.v + t * rows.stride + i);
-    if constexpr (kReleased) {
-      rest_x = hn::Add(rest_x, w);
-      if ((begin + t) % run_length == 0) {
-        add_to(n, m, x, run_n, run_m, hn::Sub(run_x, w));
-        run_n = run_m = rest_n = rest_m = zero;
-        run_x = rest_x = empty;
-      } else {
-        add_to(rest_n, rest_m, rest_x, v, one, k);
-      }
-    }
-    V64 sum_n = n, sum_m = m, sum_x = x;
-    const auto behind_x = hn::Load(d, kept + (3 * t + 2) * lanes);
-    add_to(sum_n, sum_m, sum_x, hn::Load(d, kept + 3 * t * lanes), hn::Load(d, kept + (3 * t + 1) * lanes),
-           kReleased ? hn::Sub(behind_x, w) : behind_x);
-    add_to(sum_n, sum_m, sum_x, v, one, hn::Add(u, k));
-    if constexpr (kReleased) {
-      const auto sign = hn::Load(d, c.rest_sign + i);
-      add_to(sum_n, sum_m, sum_x, run_n, run_m, run_x);
-      add_to(sum_n, sum_m, sum_x, hn::Mul(sign, rest_n), hn::Mul(sign, rest_m),
-             hn::Add(rest_x, hn::Load(d, c.rest_exponent + i)));
-    }
-    store_f32(hn::Div(sum_n, sum_m), rows.y + t * rows.stride + i);
-    if constexpr (kReleased) {
-      x = hn::Sub(x, w);
-      run_x = hn::Sub(run_x, w);
-      add_to(run_n, run_m, run_x, v, one, k);
-    } else {
-      x = hn::Sub(x, w);
-      add_to(n, m, x, v, one, k);
-    }
-  }
-  store_sum(n, m, x, sums + i);
-  store_sum(run_n, run_m, run_x, sums + LogSum::kSize + i);
-  store_sum(rest_n, rest_m, rest_x, sums + 2 * LogSum::kSize + i);
-}
-
-// ---- entry points ----
-
-void log_column(const Unit& unit) {
-  const Scan& scan = unit.scan;
-  const Tiling& tiling = scan.tiling;
-  const LogCoefficients c(unit);
-  const auto record = [&](std::int64_t tile) { return reinterpret_cast<double*>(scan.record(unit.column(), tile)); };
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(D64()));
-  double* kept = reinterpret_cast<double*>(unit.buffer);
-  alignas(64) double sums[3 * LogSum::kSize];
-  LogSum::clear(sums);
-  for (std::int64_t tile = tiling.count() - 1; tile >= 0; --tile) {
-    std::memcpy(record(tile), sums, LogSum::kSize * sizeof(double));
-    if (tile == 0) break;
-    const Rows rows = unit.open(tiling.begin(tile), tiling.end(tile));
-    for (std::int64_t i = 0; i < kBlock; i += lanes) log_backward<false>(rows, c, i, sums, nullptr);
-  }
-  for (int sum = 0; sum < 3; ++sum) LogSum::clear(sums + sum * LogSum::kSize);
-  for (std::int64_t tile = 0; tile < tiling.count(); ++tile) {
-    const std::int64_t begin = tiling.begin(tile);
-    const Rows rows = unit.open(begin, tiling.end(tile));
-    for (std::int64_t i = 0; i < kBlock; i += lanes) {
-      log_backward<true>(rows, c, i, record(tile), kept);
-      if (scan.form == Wkv::kReleasedKernel) {
-        log_forward<true>(rows, c, i, begin, tiling.run(), sums, kept);
-      } else {
-        log_forward<false>(rows, c, i, begin, tiling.run(), sums, kept);
-      }
-    }
-    rows.close();
   }
 }
 
@@ -516,12 +333,10 @@ HWY_INLINE bool aggregate_rows(const Unit& unit, const Coefficients& c, std::int
 void combine(const Unit& unit) {
   alignas(64) float w[kBlock];
   unit.load_channels(unit.scan.w, w);
-  for (const std::int64_t row : {0, 1}) {
-    if (unit.scan.form == Wkv::kReleasedKernel) {
-      combine_row<true>(unit.scan, unit.column(), w, row);
-    } else {
-      combine_row<false>(unit.scan, unit.column(), w, row);
-    }
+  if (unit.scan.form == Wkv::kReleasedKernel) {
+    combine_tiles<true>(unit.scan, unit.column(), w);
+  } else {
+    combine_tiles<false>(unit.scan, unit.column(), w);
   }
 }
 
@@ -534,7 +349,7 @@ HWY_INLINE bool emit_rows(const Unit& unit, const Coefficients& c, std::int64_t 
   const float* record = unit.scan.record(unit.column(), tile);
   float* late = unit.late();
   if (!sum_behind<kReleased, kCarries, kKept>(rows, c, unit.first_key(), record, kept, late)) return false;
-  emit<kReleased, kCarries>(rows, c, record, begin, tiling.run(), kept, late);
+  emit<kReleased, kCarries>(rows, c, record, begin, tiling.run(), unit.scan.past_cache, kept, late);
   rows.close();
   return true;
 }
@@ -545,9 +360,15 @@ HWY_INLINE bool emit_rows(const Unit& unit, const Coefficients& c, std::int64_t 
                                                 : emit_rows<false, kCarries, kKept>(unit, c, tile, kept);
 }
 
+// What the sweeps of a column by tile share.
+void prepare_column(const Unit& unit) {
+  unit.save_first_key();
+  *unit.coefficients() = coefficients(unit);
+}
+
 void aggregate_tile(const Unit& unit, std::int64_t tile) {
   const std::int64_t tiles = unit.scan.tiling.count();
-  unit.scan.tile_fits[unit.column() * tiles + tile] = aggregate_rows<false>(unit, Coefficients(unit), tile, nullptr);
+  unit.scan.tile_fits[unit.column() * tiles + tile] = aggregate_rows<false>(unit, *unit.coefficients(), tile, nullptr);
 }
 
 void combine_column(const Unit& unit) {
@@ -559,12 +380,12 @@ void combine_column(const Unit& unit) {
 }
 
 void emit_tile(const Unit& unit, std::int64_t tile) {
-  emit_rows<true, false>(unit, Coefficients(unit), tile, unit.kept());
+  emit_rows<true, false>(unit, *unit.coefficients(), tile, unit.kept());
 }
 
 // All three sweeps of a column, one after the other: between them e^k and e^k·v stay in the second-level cache.
 void scan_column(const Unit& unit) {
-  const Coefficients c(unit);
+  const Coefficients c = coefficients(unit);
   const Tiling& tiling = unit.scan.tiling;
   unit.save_first_key();
   if (tiling.count() == 1) {

@@ -36,9 +36,9 @@ constexpr std::int64_t kAhead = 24;
 constexpr std::int64_t kSingleTile = 256;
 /// Up to here what sweep 1 keeps of a column, 128 bytes a token, fills at most half of a second-level cache of 1 MiB.
 constexpr std::int64_t kLongestKept = 4096;
-/// Scanned by column, a line here and a line there, k, v and y must come from the third-level cache: from memory that
-/// would take several times as long as reading them in order.
-constexpr std::int64_t kLargestByColumn = 16 << 20;
+/// Bytes of k, v and y that a third-level cache may hold. Beyond it y goes to memory past the caches, and reading goes
+/// in memory's own order: by column, a line here and a line there, it would take several times as long.
+constexpr std::int64_t kLargestInCache = 16 << 20;
 
 /// Tokens cut into tiles. For Wkv::kReleasedKernel a tile is either made of whole runs or lies within one run.
 class Tiling {
@@ -86,6 +86,17 @@ enum Row : std::int64_t {
   kRows = 8
 };
 
+/// What the path in the range of f32 needs to know of a block's channels.
+struct Coefficients {
+  alignas(64) float decay[kBlock];   // e^{−w}
+  alignas(64) float growth[kBlock];  // e^w; as `rest`, of the released kernel only
+  alignas(64) float rest[kBlock];    // 1 − e^w
+  alignas(64) float bonus[kBlock];   // e^u
+  // The k − k_0 that are safe: not farther than `reach` from `middle`; `reach` is negative when none is.
+  alignas(64) float middle[kBlock];
+  alignas(64) float reach[kBlock];
+};
+
 /// Everything that one run of the scan works on.
 struct Scan {
   const float* k;
@@ -97,10 +108,12 @@ struct Scan {
   Wkv form;
   const Tiling& tiling;
   bool by_column;
-  float* records;           // [B,blocks,tiles,kRows,kBlock]
-  float* first_key;         // [B,blocks,kBlock]: k of token 0, which y may overwrite
-  std::uint8_t* tile_fits;  // [B,blocks,tiles]: whether the tile stays in the range of f32
-  std::uint8_t* fits;       // [B,blocks]
+  bool past_cache;             // y goes to memory past the caches, which takes whole aligned lines
+  float* records;              // [B,blocks,tiles,kRows,kBlock]
+  Coefficients* coefficients;  // [B,blocks]; unused by column
+  float* first_key;            // [B,blocks,kBlock]: k of token 0, which y may overwrite
+  std::uint8_t* tile_fits;     // [B,blocks,tiles]: whether the tile stays in the range of f32
+  std::uint8_t* fits;          // [B,blocks]
 
   std::int64_t blocks() const { return (channels + kBlock - 1) / kBlock; }
   float* record(std::int64_t column, std::int64_t tile) const {
@@ -122,13 +135,12 @@ struct Rows {
   const float* v;
   float* y;
   std::int64_t stride, tokens;
-  // Row t has for its neighbour in time what lies `soon + t·soon_stride` from row 0: worth a prefetch unless both are
-  // 0.
+  // What is likely wanted after row t lies at soon + t·soon_stride from row 0.
   std::int64_t soon = 0, soon_stride = 0;
   float* y_target = nullptr;
   std::int64_t target_stride = 0, width = 0;
 
-  const float* neighbour(const float* column, std::int64_t t) const { return column + soon + t * soon_stride; }
+  const float* after(const float* column, std::int64_t t) const { return column + soon + t * soon_stride; }
 
   void close() const {
     if (!y_target) return;
@@ -151,6 +163,7 @@ struct Unit {
   float* kept() const { return buffer; }
   float* late() const { return buffer + 2 * kBlock * (scan.by_column ? scan.tiling.tokens() : scan.tiling.longest()); }
   float* first_key() const { return scan.first_key + column() * kBlock; }
+  Coefficients* coefficients() const { return scan.coefficients + column(); }
   void save_first_key() const { load_channels(scan.k + entry * scan.tiling.tokens() * scan.channels, first_key()); }
 
   Rows open(std::int64_t begin, std::int64_t end) const {
@@ -159,15 +172,15 @@ struct Unit {
     if (width() == kBlock) {
       Rows rows = {scan.k + first, scan.v + first, scan.y + first, scan.channels, tokens};
       // Rows of a block lie too far apart for the hardware to foresee the next.
-      if (end + tokens <= scan.tiling.tokens()) {
-        if (scan.by_column) {
-          rows.soon = std::min(tokens, kAhead) * scan.channels;
-          rows.soon_stride = scan.channels;
-        } else {
-          // This block's share of the next tile of all channels: together the blocks read it from end to end.
-          rows.soon = tokens * scan.channels + channel() * (tokens - 1);
-          rows.soon_stride = kBlock;
-        }
+      const bool followed = entry * scan.tiling.tokens() + end + tokens <= scan.batch * scan.tiling.tokens();
+      if (scan.past_cache || !scan.by_column) {
+        // This block's share of as many rows of all channels from here on: together the blocks read them from end to
+        // end.
+        if (followed) rows.soon = tokens * scan.channels + channel() * (tokens - 1), rows.soon_stride = kBlock;
+      } else if (scan.tiling.count() > 1) {
+        if (followed) rows.soon = std::min(tokens, kAhead) * scan.channels, rows.soon_stride = scan.channels;
+      } else if (channel() + 2 * kBlock <= scan.channels) {
+        rows.soon = kBlock, rows.soon_stride = scan.channels;
       }
       return rows;
     }

@@ -246,6 +246,27 @@ Tensor scan_f64(const Inputs& inputs, Wkv form) {
   return y;
 }
 
+// Large enough to be read in memory's order and written past the caches; with channels that fill no line, too.
+TEST(BiWkv, MatchesTheLinearFormBeyondTheCaches) {
+  for (const Wkv form : kForms) {
+    for (const Shape& shape : {Shape{1, 6000, 240}, Shape{1, 5000, 301}, Shape{160, 200, 48}}) {
+      const Inputs inputs = model_inputs(shape[0], shape[1], shape[2]);
+      ASSERT_GT(3 * inputs.k.bytes(), static_cast<std::size_t>(bi_wkv_scan::kLargestInCache));
+      const Tensor got = scan(inputs, form, 2);
+      for (std::int64_t entry = 0; entry < shape[0]; entry += 53) {
+        const auto of_entry = [&](const Tensor& x) {
+          const auto size = static_cast<std::size_t>(shape[1] * shape[2]);
+          return Tensor::of(x.data<float>().subspan(static_cast<std::size_t>(entry) * size, size),
+                            {1, shape[1], shape[2]});
+        };
+        const Tensor want = scan_f64({of_entry(inputs.k), of_entry(inputs.v), inputs.w, inputs.u}, form);
+        EXPECT_LE(relative_error(of_entry(got), want), kTolerance) << fmt::format("{} entry {}", shape, entry);
+      }
+      EXPECT_TRUE(same_bits(scan(inputs, form, 1), got));
+    }
+  }
+}
+
 TEST(BiWkv, StaysAccurateOverAMillionTokens) {
   constexpr std::int64_t kTokens = 1'000'000;
   for (const Wkv form : kForms) {
