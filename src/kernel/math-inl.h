@@ -44,10 +44,11 @@ HWY_INLINE V exp2_of_negative(D d, V x) {
   namespace hn = hwy::HWY_NAMESPACE;
   const auto set = [d](float value) HWY_ATTR { return hn::Set(d, value); };
   const hn::RebindToSigned<D> integers;
-  // Added to 3/2 · 2^23, x loses its fraction and shows the integer in its last bits.
-  const V shifted = hn::Add(x, set(0x1.8p23F));
-  const V f = hn::Sub(x, hn::Sub(shifted, set(0x1.8p23F)));
-  const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::BitCast(integers, shifted), hn::Set(integers, 127))));
+  // Added to 3/2 · 2^23 + 127, x loses its fraction, and the last bits show the exponent of 2^n.
+  const V magic = set(0x1.8p23F + 127);
+  const V shifted = hn::Add(x, magic);
+  const V f = hn::Sub(x, hn::Sub(shifted, magic));
+  const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(integers, shifted)));
   V p = hn::MulAdd(f, set(1.327647263e-3F), set(9.675541343e-3F));
   p = hn::MulAdd(f, p, set(5.550713272e-2F));
   p = hn::MulAdd(f, p, set(0.2402211972F));

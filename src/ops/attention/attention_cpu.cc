@@ -8,6 +8,7 @@
 #include <limits>
 #include <numbers>
 
+#include "core/half.h"
 #include "kernel/math-inl.h"
 #include "kernel/onednn_attention.h"
 #include "kernel/simd.h"
@@ -41,35 +42,58 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using F32 = hn::ScalableTag<float>;
 
-// As the element type that is multiplied: bf16 values are stored as their 16 bits, rounded to nearest even.
-HWY_INLINE void store(F32 d, hn::Vec<F32> values, float* to) { hn::StoreU(values, d, to); }
-HWY_INLINE void store(F32 /*d*/, hn::Vec<F32> values, std::uint16_t* to) {
+// Two vectors as the element type that is multiplied: bf16 values are stored as their 16 bits, rounded to nearest even.
+// A NaN may become an infinity: whoever stores probabilities sees to it that NaN gets into the row's sum.
+HWY_INLINE void store_pair(F32 d, hn::Vec<F32> low, hn::Vec<F32> high, float* to) {
+  hn::StoreU(low, d, to);
+  hn::StoreU(high, d, to + hn::Lanes(d));
+}
+HWY_INLINE void store_pair(F32 /*d*/, hn::Vec<F32> low, hn::Vec<F32> high, std::uint16_t* to) {
+#if HWY_TARGET == HWY_SCALAR
+  to[0] = to_bfloat16(hn::GetLane(low)).bits;
+  to[1] = to_bfloat16(hn::GetLane(high)).bits;
+#else
   const hn::RebindToUnsigned<F32> d32;
-  const hn::Rebind<std::uint16_t, F32> d16;
-  const auto bits = hn::BitCast(d32, values);
-  const auto last = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(hn::Add(bits, hn::Set(d32, 0x7FFF)), last));
-  const auto quiet = hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(values)), hn::Set(d32, 0x7FC0), rounded);
-  hn::StoreU(hn::TruncateTo(d16, quiet), d16, to);
+  const hn::Repartition<std::uint16_t, F32> d16;
+  const auto rounded = [&](hn::Vec<F32> values) HWY_ATTR {  // in the upper half of each element
+    const auto bits = hn::BitCast(d32, values);
+    const auto last = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1));
+    return hn::BitCast(d16, hn::Add(hn::Add(bits, hn::Set(d32, 0x7FFF)), last));
+  };
+  hn::StoreU(hn::ConcatOdd(d16, rounded(high), rounded(low)), d16, to);
+#endif
 }
-HWY_INLINE void store_n(F32 d, hn::Vec<F32> values, float* to, std::size_t count) {
-  weft::HWY_NAMESPACE::store_n(values, d, to, count);
-}
-HWY_INLINE void store_n(F32 d, hn::Vec<F32> values, std::uint16_t* to, std::size_t count) {
-  HWY_ALIGN std::uint16_t lanes[hn::MaxLanes(F32())];
-  store(d, values, lanes);
+
+// The first `count` < 2·Lanes(d) elements of a pair.
+template <class T>
+void store_pair_n(F32 d, hn::Vec<F32> low, hn::Vec<F32> high, T* to, std::size_t count) {
+  HWY_ALIGN T lanes[2 * hn::MaxLanes(F32())];
+  store_pair(d, low, high, lanes);
   std::copy_n(lanes, count, to);
+}
+
+// y[i] = f(x[i]), two vectors at a time; what f makes of elements beyond the row's end goes nowhere.
+template <class T, class F>
+HWY_INLINE void transform_row(const float* x, T* y, std::size_t count, const F& f) {
+  const F32 d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + 2 * lanes <= count; i += 2 * lanes) {
+    store_pair(d, f(hn::LoadU(d, x + i), lanes), f(hn::LoadU(d, x + i + lanes), lanes), y + i);
+  }
+  if (i == count) return;
+  const std::size_t rest = count - i;
+  const auto low = f(rest < lanes ? load_n(d, x + i, rest) : hn::LoadU(d, x + i), std::min(rest, lanes));
+  const std::size_t more = rest - std::min(rest, lanes);
+  const auto high = f(more > 0 ? load_n(d, x + i + lanes, more) : hn::Zero(d), more);
+  store_pair_n(d, low, high, y + i, rest);
 }
 
 // y = factor · x
 template <class T>
 void scale_row(const float* x, float factor, T* y, std::size_t count) {
-  const F32 d;
-  const std::size_t lanes = hn::Lanes(d);
-  const auto f = hn::Set(d, factor);
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) store(d, hn::Mul(f, hn::LoadU(d, x + i)), y + i);
-  if (i < count) store_n(d, hn::Mul(f, load_n(d, x + i, count - i)), y + i, count - i);
+  const auto f = hn::Set(F32(), factor);
+  transform_row(x, y, count, [f](hn::Vec<F32> v, std::size_t) HWY_ATTR { return hn::Mul(f, v); });
 }
 
 float largest_of(const float* x, std::size_t count, float start) {
@@ -92,28 +116,15 @@ float largest_of(const float* x, std::size_t count, float start) {
 template <class T>
 float exponentials(const float* x, float shift, T* y, std::size_t count) {
   const F32 d;
-  const std::size_t lanes = hn::Lanes(d);
   const auto s = hn::Set(d, shift);
-  auto a = hn::Zero(d);
-  auto b = a;
-  const auto one = [&](std::size_t i, auto& sum) HWY_ATTR {
-    const auto e = exp2_of_negative(d, hn::Sub(hn::LoadU(d, x + i), s));
+  auto sum = hn::Zero(d);
+  transform_row(x, y, count, [&](hn::Vec<F32> v, std::size_t n) HWY_ATTR {
+    auto e = exp2_of_negative(d, hn::Sub(v, s));
+    if (n < hn::Lanes(d)) e = hn::IfThenElseZero(hn::FirstN(d, n), e);
     sum = hn::Add(sum, e);
-    store(d, e, y + i);
-  };
-  std::size_t i = 0;
-  for (; i + 2 * lanes <= count; i += 2 * lanes) {
-    one(i, a);
-    one(i + lanes, b);
-  }
-  for (; i + lanes <= count; i += lanes) one(i, a);
-  if (i < count) {
-    const std::size_t rest = count - i;
-    const auto e = exp2_of_negative(d, hn::Sub(load_n(d, x + i, rest), s));
-    b = hn::Add(b, hn::IfThenElseZero(hn::FirstN(d, rest), e));
-    store_n(d, e, y + i, rest);
-  }
-  return hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b)));
+    return e;
+  });
+  return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
 template <class T>
@@ -186,15 +197,15 @@ std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 // Rows of a tile of queries: few enough for scores and accumulators to stay in the second-level cache, many enough to
 // make use of the packed keys; and some tiles for each thread.
 std::int64_t choose_tile(std::int64_t queries, std::int64_t heads, int threads) {
-  constexpr std::int64_t kLargest = 64;
+  constexpr std::int64_t kLargest = 128;
   constexpr std::int64_t kSmallest = 16;
-  const std::int64_t wanted = std::max(quotient_up(queries, kLargest), quotient_up(std::int64_t{4} * threads, heads));
+  const std::int64_t wanted = std::max(quotient_up(queries, kLargest), quotient_up(std::int64_t{2} * threads, heads));
   return quotient_up(queries, std::clamp<std::int64_t>(wanted, 1, quotient_up(queries, kSmallest)));
 }
 
 // Equal blocks of whole vectors but for the last.
 std::int64_t choose_block(std::int64_t keys) {
-  constexpr std::int64_t kLargest = 512;
+  constexpr std::int64_t kLargest = 384;
   return quotient_up(quotient_up(keys, quotient_up(keys, kLargest)), 16) * 16;
 }
 
