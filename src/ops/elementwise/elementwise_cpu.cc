@@ -39,13 +39,13 @@ V apply(const Lerp&, D d, V x, V shifted, V mix) {
   return hn::MulAdd(x, mix, hn::Mul(shifted, hn::Sub(hn::Set(d, 1.0F), mix)));
 }
 
-// e^−x is kept below infinity; beyond that the result is less than 1e-38 either way.
+// Beyond ±87 the result is 0 or 1 to the last bit of f32 that is worth one.
 template <class D, class V>
 V apply(const Sigmoid&, D d, V x) {
   const V one = hn::Set(d, 1.0F);
-  const V e = hn::Exp(d, hn::Min(hn::Neg(x), hn::Set(d, 88.0F)));
-  const V y = hn::Div(one, hn::Add(one, e));
-  return hn::IfThenElse(hn::IsNaN(x), x, y);  // Exp makes NaN 0
+  const V bound = hn::Set(d, 87.0F);
+  const V e = exp_in_range(d, hn::Clamp(hn::Neg(x), hn::Neg(bound), bound));
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Div(one, hn::Add(one, e)));
 }
 
 template <class D, class V>
