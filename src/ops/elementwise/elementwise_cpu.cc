@@ -39,12 +39,11 @@ V apply(const Lerp&, D d, V x, V shifted, V mix) {
   return hn::MulAdd(x, mix, hn::Mul(shifted, hn::Sub(hn::Set(d, 1.0F), mix)));
 }
 
-// Beyond ±87 the result is 0 or 1 to the last bit of f32 that is worth one.
+// Beyond the bounds the result is 1 or less than the smallest normal number.
 template <class D, class V>
 V apply(const Sigmoid&, D d, V x) {
   const V one = hn::Set(d, 1.0F);
-  const V bound = hn::Set(d, 87.0F);
-  const V e = exp_in_range(d, hn::Clamp(hn::Neg(x), hn::Neg(bound), bound));
+  const V e = exp_in_range(d, hn::Clamp(hn::Neg(x), hn::Set(d, -87.0F), hn::Set(d, 88.0F)));
   return hn::IfThenElse(hn::IsNaN(x), x, hn::Div(one, hn::Add(one, e)));
 }
 
