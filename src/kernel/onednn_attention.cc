@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 
 #include "core/format.h"
 #include "kernel/onednn_engine.h"
@@ -46,10 +47,17 @@ Packing make_packing(const memory::dims& extents, const memory::dims& strides, c
   return {dnnl::reorder(dnnl::reorder::primitive_desc(engine(), from, engine(), packed)), from};
 }
 
+// primitive::execute without its map of arguments on the heap: tiles of few tokens would feel it.
+void execute(const dnnl::primitive& primitive, std::initializer_list<dnnl_exec_arg_t> arguments) {
+  dnnl::error::wrap_c_api(
+      dnnl_primitive_execute(primitive.get(), stream().get(), static_cast<int>(arguments.size()), arguments.begin()),
+      "cannot run a product of attention");
+}
+
 void pack(const Packing& packing, const float* from, const memory::desc& to_desc, std::byte* to) {
   const memory source(packing.from, engine(), const_cast<float*>(from));
   const memory target(to_desc, engine(), to);
-  packing.primitive.execute(stream(), {{DNNL_ARG_FROM, source}, {DNNL_ARG_TO, target}});
+  execute(packing.primitive, {{DNNL_ARG_FROM, source.get()}, {DNNL_ARG_TO, target.get()}});
 }
 
 }  // namespace
@@ -159,15 +167,15 @@ void AttentionProducts::run(const Tile& tile, FunctionRef<void(std::int64_t)> so
       const std::byte* const packed = tile.packed + impl_->offset(index);
       const memory keys = at(scores_product.packed, packed);
       const memory values = at(values_product.packed, packed + block.keys_bytes);
-      scores_product.primitive.execute(stream(), {{DNNL_ARG_SRC, queries},
-                                                  {DNNL_ARG_WEIGHTS, keys},
-                                                  {DNNL_ARG_DST, scores},
-                                                  {DNNL_ARG_SCRATCHPAD, scores_pad}});
+      execute(scores_product.primitive, {{DNNL_ARG_SRC, queries.get()},
+                                         {DNNL_ARG_WEIGHTS, keys.get()},
+                                         {DNNL_ARG_DST, scores.get()},
+                                         {DNNL_ARG_SCRATCHPAD, scores_pad.get()}});
       softmax(block.keys);
-      values_product.primitive.execute(stream(), {{DNNL_ARG_SRC, probabilities},
-                                                  {DNNL_ARG_WEIGHTS, values},
-                                                  {DNNL_ARG_DST, sums},
-                                                  {DNNL_ARG_SCRATCHPAD, values_pad}});
+      execute(values_product.primitive, {{DNNL_ARG_SRC, probabilities.get()},
+                                         {DNNL_ARG_WEIGHTS, values.get()},
+                                         {DNNL_ARG_DST, sums.get()},
+                                         {DNNL_ARG_SCRATCHPAD, values_pad.get()}});
     }
   };
   run_blocks(impl_->full, impl_->blocks - 1);

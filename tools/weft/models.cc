@@ -33,7 +33,7 @@ int run(const Options& o) {
                     {"size", {height, width}},
                     {"macs", graph->macs()}});
       } else {
-        fmt::print("  {:<20}{:>14} parameters{:>12}MACs at {}x{}\n", preset.name, grouped(graph->parameter_count()),
+        fmt::print("  {:<34}{:>12} parameters{:>12}MACs at {}x{}\n", preset.name, grouped(graph->parameter_count()),
                    si(double(graph->macs())), height, width);
       }
     }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "api/model_data.h"
+#include "io/npy.h"
 #include "models/config.h"
 #include "verify/verify.h"
 #include "weft/model.h"
@@ -174,6 +175,27 @@ TEST(Vit, RecognisesTheOfficialLayouts) {
   EXPECT_THROW(Model::load(kGolden / "vit-cls/weights.pth", {.config = {{"num_heads", "3"}}}), ConfigError);
   EXPECT_THROW(Model::load(kGolden / "vit-resized/weights.pth"), ConfigError);
   EXPECT_THROW(Model::load(kGolden / "vit-resized/weights.pth", {.config = {{"num_heads", "3"}}}), ConfigError);
+}
+
+// Products in bf16 or int8 stand one behind the other eight times in two layers (qkv, scores, values, proj, fc1, fc2,
+// and patches and heads around them). Each adds at most 2^-8 of its operands' size in bf16, 2^-7 in int8, to a residual
+// stream of about the same size; rounding errors of both signs add up like the root of their number.
+TEST(Vit, RunsInFewerBits) {
+  const Model model =
+      Model::load(kGolden / "deit-distilled/weights.pth", {.config = {{"num_heads", "4"}, {"img_size", "[20,36]"}}});
+  const Tensor x = read_npy(kGolden / "deit-distilled/x.npy").to(DType::kF32);
+  const Tensor want = read_npy(kGolden / "deit-distilled/y0.npy");
+  for (const auto& [dtype, bound] : {std::pair{DType::kBF16, 4 * 0x1p-8}, {DType::kI8, 4 * 0x1p-7}}) {
+    const Tensor logits = Session(model, {.threads = 2, .dtype = dtype}).logits(x);
+    double error = 0;
+    double largest = 0;
+    for (std::size_t i = 0; i < 12; ++i) {
+      const double y = want.to(DType::kF64).data<double>()[i];
+      error = std::max(error, std::abs(logits.data<float>()[i] - y));
+      largest = std::max(largest, std::abs(y));
+    }
+    EXPECT_LE(error, bound * largest) << name_of(dtype);
+  }
 }
 
 // A file of a published size, its names behind a prefix as training frameworks write them.
