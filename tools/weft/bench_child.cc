@@ -52,8 +52,7 @@ void say(std::FILE* to, const Json& json) {
 
 // The child's life: warm up, then one run per 'r', its peak memory for 'm', until the pipe closes.
 void serve(const BenchCase& c, std::FILE* from, std::FILE* to) {
-  const Session session(is_file(c.model) ? load_model(c.model, c.load) : Model::create(c.model, /*seed=*/0, c.load),
-                        {.threads = c.threads});
+  const Session session(load_or_create(c.model, c.load), {.threads = c.threads});
   const Architecture& architecture = *session.model().data().architecture;
   const Shape shape{c.batch, architecture.in_channels(), c.size.height, c.size.width};
   std::int64_t macs = 0;

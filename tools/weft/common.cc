@@ -137,6 +137,10 @@ bool is_file(const std::string& name) {
   return false;
 }
 
+Model load_or_create(const std::string& name, const LoadOptions& options) {
+  return is_file(name) ? load_model(name, options) : Model::create(name, /*seed=*/0, options);
+}
+
 std::unique_ptr<const Architecture> configure_preset(const std::string& name, const LoadOptions& options) {
   const auto [family, preset] = find_preset(name);
   Json config = preset->config;

@@ -75,6 +75,9 @@ std::filesystem::path model_path(const std::string& argument);
 /// Model::load, with a remedy in the message where the file is missing or a preset was named.
 Model load_model(const std::filesystem::path& path, const LoadOptions& options);
 
+/// The model in a file, or a preset with random weights, always the same.
+Model load_or_create(const std::string& file_or_preset, const LoadOptions& options);
+
 /// True for the name of an existing file, false for a preset. Throws ConfigError that lists what there is otherwise.
 bool is_file(const std::string& file_or_preset);
 /// A preset's architecture with these options over its own; no weights are made.
