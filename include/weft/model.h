@@ -84,7 +84,14 @@ struct WEFT_API Features {
 struct WEFT_API SessionOptions {
   /// Threads that compute, the caller's included; 0 means one per core.
   int threads = 0;
+  /// What matrix products multiply: kF32, kBF16 or kI8 (both rounded from f32 weights and activations at load and on
+  /// the fly; sums, norms, mixers and the residual stream stay f32). Others are refused with ConfigError.
+  DType dtype = DType::kF32;
 };
+
+/// The fastest element type for products that loses no accuracy worth mentioning: kBF16 where this CPU multiplies it in
+/// hardware, else kF32.
+WEFT_API DType best_dtype();
 
 /// Runs a model on the CPU. All methods may be called from several threads at once: they share the session's threads
 /// and packed weights. The network is compiled once per input shape and kept for the shapes used last.
@@ -97,6 +104,7 @@ class WEFT_API Session {
 
   const Model& model() const;
   int threads() const;
+  DType dtype() const;
 
   /// The `top` likeliest classes of each picture, likeliest first. The pictures must have one size after preprocessing.
   /// Throws UnsupportedError for a bare backbone, ShapeError for pictures that do not fit.

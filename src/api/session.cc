@@ -8,6 +8,7 @@
 
 #include "api/model_data.h"
 #include "core/format.h"
+#include "kernel/onednn.h"
 #include "weft/model.h"
 
 namespace weft {
@@ -17,8 +18,8 @@ namespace {
 class CompiledShape {
  public:
   CompiledShape(const Graph& graph, const Weights& weights, const Workers& workers,
-                const std::shared_ptr<PackCache>& packs)
-      : plan_(graph, weights, workers, packs) {}
+                const std::shared_ptr<PackCache>& packs, DType dtype)
+      : plan_(graph, weights, workers, packs, dtype) {}
 
   const Plan& plan() const { return plan_; }
 
@@ -90,7 +91,10 @@ std::vector<Prediction> best(std::span<const float> logits, const std::vector<st
 }  // namespace
 
 struct Session::Impl {
-  Impl(Model wanted, const SessionOptions& options) : model(std::move(wanted)), workers(options.threads) {
+  Impl(Model wanted, const SessionOptions& options)
+      : model(std::move(wanted)), workers(options.threads), dtype(options.dtype) {
+    require<ConfigError>(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kI8, "session",
+                         "dtype must be f32, bf16 or i8, got {}", name_of(dtype));
     // Converted here, once: plans of all shapes share the packed forms of these very tensors.
     for (const auto& [name, tensor] : model.data().weights) weights.emplace(name, tensor.to(DType::kF32));
   }
@@ -121,7 +125,7 @@ struct Session::Impl {
     }
     try {
       const auto graph = build_graph(*model.data().architecture, key.input, key.layers);
-      auto shape = std::make_shared<CompiledShape>(*graph, weights, workers, packs);
+      auto shape = std::make_shared<CompiledShape>(*graph, weights, workers, packs, dtype);
       promise.set_value(shape);
       return shape;
     } catch (...) {
@@ -153,10 +157,13 @@ struct Session::Impl {
   Model model;
   Weights weights;
   Workers workers;
+  DType dtype;
   std::shared_ptr<PackCache> packs = std::make_shared<PackCache>();
   std::mutex mutex;
   std::list<std::pair<Key, Compiled>> recent;  // used last first
 };
+
+DType best_dtype() { return onednn::multiplies_natively(DType::kBF16) ? DType::kBF16 : DType::kF32; }
 
 Session::Session(Model model, const SessionOptions& options)
     : impl_(std::make_unique<Impl>(std::move(model), options)) {}
@@ -166,6 +173,7 @@ Session& Session::operator=(Session&&) noexcept = default;
 
 const Model& Session::model() const { return impl_->model; }
 int Session::threads() const { return impl_->workers.count(); }
+DType Session::dtype() const { return impl_->dtype; }
 
 Tensor Session::logits(const Tensor& input) const {
   require<UnsupportedError>(model().classes() > 0, "session",

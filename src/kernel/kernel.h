@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/threads.h"
 #include "weft/tensor.h"
@@ -62,7 +63,7 @@ struct KernelArgs {
 
 /// A prepared computation. Everything is checked and allocated when it is made: run() does not throw, allocates nothing
 /// (oneDNN books a few small records of its own for each product) and may be called from several threads at once with
-/// different arguments. The result does not depend on the number of threads that run it.
+/// different arguments. The result does not depend on which threads run it.
 class Kernel {
  public:
   virtual ~Kernel() = default;
@@ -71,7 +72,72 @@ class Kernel {
   virtual std::size_t scratch_bytes() const { return 0; }
   /// Whether output 0 may be written over input `i` (which has as many bytes).
   virtual bool may_overwrite(int /*i*/) const { return false; }
+  /// How input `i` must be stored: kF32 as it is, kBF16 or kI8 in encoded rows (kernel/encode.h).
+  virtual DType encoding(int /*i*/) const { return DType::kF32; }
+  /// Not null when the result can be computed row by row.
+  virtual class RowKernel* by_rows() { return nullptr; }
   virtual void run(const KernelArgs& args) const noexcept = 0;
 };
+
+/// Some rows of a result. Pointers to what is read or written row by row are those of row `begin`, the others those of
+/// the whole.
+struct RowArgs {
+  std::span<const std::byte* const> in;
+  std::span<std::byte* const> out;
+  std::byte* scratch = nullptr;  // row_scratch_bytes() of them, aligned to 64, this thread's own, contents undefined
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+
+  template <class T = float>
+  const T* input(int i) const {
+    return reinterpret_cast<const T*>(in[static_cast<std::size_t>(i)]);
+  }
+  template <class T = float>
+  T* output(int i = 0) const {
+    return reinterpret_cast<T*>(out[static_cast<std::size_t>(i)]);
+  }
+  std::int64_t count() const { return end - begin; }
+};
+
+/// Inputs, and outputs, that a RowKernel may have.
+constexpr std::size_t kMaxOperands = 8;
+
+/// Rows of a tensor: all axes but the last, together.
+inline std::int64_t row_count(const Shape& shape) {
+  if (shape.rank() == 0) return 1;
+  return shape[-1] == 0 ? 0 : shape.elements() / shape[-1];
+}
+
+/// A kernel whose rows do not depend on each other, so that a chain of them can run tile by tile, its intermediate
+/// results in the cache of one thread. A tile is some neighbouring rows.
+class RowKernel : public Kernel {
+ public:
+  /// Rows of every output; 0 when there is nothing to compute.
+  virtual std::int64_t rows() const = 0;
+  /// Whether row r of the result depends on no other row of input `i` than r. If not, the whole input must be there.
+  virtual bool reads_by_rows(int i) const = 0;
+  /// Whether tiles should be high (products), rather than small enough for the first-level cache.
+  virtual bool wants_high_tiles() const { return false; }
+  /// Prepares for tiles of this height (a multiple of which the first rows of all tiles are). To be called before the
+  /// first run.
+  virtual void set_tile_rows(std::int64_t /*rows*/) {}
+  virtual std::size_t row_scratch_bytes() const { return 0; }
+  /// At most as many rows as set_tile_rows said; fewer only in the last tile, unless wants_high_tiles() is false.
+  virtual void run_rows(const RowArgs& args) const noexcept = 0;
+
+  /// Makes run() possible: the kernel on its own, tile by tile, on all threads. Plans run tiles themselves instead.
+  void prepare_to_run_alone(const KernelRequest& request);
+  std::size_t scratch_bytes() const final { return row_scratch_bytes() * static_cast<std::size_t>(threads_); }
+  void run(const KernelArgs& args) const noexcept final;
+  RowKernel* by_rows() final { return this; }
+
+ private:
+  std::int64_t tile_rows_ = 1;  // when it runs alone
+  int threads_ = 1;
+  std::vector<std::size_t> in_row_bytes_, out_row_bytes_;  // 0: whole
+};
+
+/// Equal tiles of at most `largest` rows, as many for each thread.
+std::int64_t choose_tile_rows(std::int64_t rows, std::int64_t largest, int threads);
 
 }  // namespace weft

@@ -1,115 +1,214 @@
 #include "kernel/onednn.h"
 
 #include <algorithm>
-#include <string>
+#include <cmath>
+#include <vector>
 
 #include "core/format.h"
+#include "kernel/encode.h"
 #include "kernel/onednn_engine.h"
 
 namespace weft::onednn {
 namespace {
 
 using dnnl::memory;
+using Tag = memory::format_tag;
+using Type = memory::data_type;
 
-struct Product {
-  dnnl::matmul primitive;
-  memory::desc src, dst, bias, weight, scratch;
+// The elements of the three matrices.
+struct Types {
+  Type x, weight, y;
 };
 
-Product make_product(std::int64_t rows, std::int64_t k, std::int64_t n, bool with_bias, const memory::desc& weight) {
-  using Tag = memory::format_tag;
-  const auto f32 = memory::data_type::f32;
-  const memory::desc src({rows, k}, f32, Tag::ab);
-  const memory::desc dst({rows, n}, f32, Tag::ab);
-  const memory::desc bias = with_bias ? memory::desc({1, n}, f32, Tag::ab) : memory::desc();
-  dnnl::primitive_attr attributes;
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  const auto description =
-      with_bias ? dnnl::matmul::desc(src, weight, bias, dst) : dnnl::matmul::desc(src, weight, dst);
-  const dnnl::matmul::primitive_desc pd(description, attributes, engine());
-  return {dnnl::matmul(pd), src, dst, bias, pd.weights_desc(), pd.scratchpad_desc()};
+Types types_of(DType precision) {
+  if (precision == DType::kBF16) return {Type::bf16, Type::bf16, Type::f32};
+  if (precision == DType::kI8) return {Type::u8, Type::s8, Type::f32};
+  return {Type::f32, Type::f32, Type::f32};
 }
 
-// Equal tiles, several for each thread, so that a slowed core just takes fewer; large enough to reuse the packed
-// weights from cache, small enough that the activations stay there.
-std::int64_t choose_tile_rows(std::int64_t rows, int threads) {
-  constexpr std::int64_t kSmallest = 32;
-  constexpr std::int64_t kLargest = 256;
-  const std::int64_t enough = std::max<std::int64_t>((rows + kLargest - 1) / kLargest, 2 * threads);
-  const std::int64_t tiles = std::clamp<std::int64_t>(enough, 1, std::max<std::int64_t>(rows / kSmallest, 1));
-  return std::max<std::int64_t>((rows + tiles - 1) / tiles, 1);
+std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// W [N,K] rounded to 8 bits, and per row its scale and Σ of the rounded row, [2,N].
+struct Rounded {
+  Tensor values;  // kI8
+  Tensor scales_and_sums;
+};
+
+Rounded round_weight(const Tensor& weight) {
+  const auto n = static_cast<std::size_t>(weight.shape()[0]);
+  const auto k = static_cast<std::size_t>(weight.shape()[1]);
+  Rounded rounded{Tensor(DType::kI8, weight.shape()), Tensor(DType::kF32, Shape{2, weight.shape()[0]})};
+  const float* from = weight.data<float>().data();
+  auto* to = reinterpret_cast<std::int8_t*>(rounded.values.mutable_raw());
+  const auto columns = rounded.scales_and_sums.mutable_data<float>();
+  for (std::size_t row = 0; row < n; ++row, from += k, to += k) {
+    float largest = 0;
+    for (std::size_t i = 0; i < k; ++i) largest = std::max(largest, std::abs(from[i]));
+    const float scale = largest / 127;
+    const float factor = scale > 0 ? 1 / scale : 0;
+    std::int64_t sum = 0;
+    for (std::size_t i = 0; i < k; ++i) {
+      to[i] = static_cast<std::int8_t>(std::clamp(std::nearbyint(from[i] * factor), -127.0F, 127.0F));
+      sum += to[i];
+    }
+    columns[row] = scale;
+    columns[n + row] = scale * static_cast<float>(sum);
+  }
+  return rounded;
 }
+
+// Weights as the products want them.
+struct Packed {
+  memory::desc layout;
+  Tensor values;
+  Tensor scales_and_sums;  // kI8 only: [2,N]
+};
+
+struct Primitive {
+  dnnl::matmul primitive;
+  memory::desc x, y, scratch;
+};
 
 }  // namespace
 
-struct TiledLinear::Impl {
-  std::int64_t tile_rows;
-  Product tile;
-  Product rest;
-  memory weight;
-  memory bias;
-  std::size_t scratch_bytes;
-  Tensor packed;  // owns the weights' memory
-  Tensor bias_values;
-};
+struct Product::Impl {
+  std::int64_t n, k;
+  DType precision;
+  Packed packed;
+  Tensor bias_values;  // empty: none
+  memory weight, bias;
+  std::int64_t tile_rows = 0;
+  Primitive tile, rest;
+  std::size_t scratch_bytes = 0;
 
-TiledLinear::TiledLinear(const Tensor& weight, const Tensor* bias, std::int64_t rows, int threads, PackCache& packs) {
-  const SingleThread single;
-  const std::int64_t n = weight.shape()[0];
-  const std::int64_t k = weight.shape()[1];
-  const std::int64_t tile_rows = choose_tile_rows(rows, threads);
-  try {
-    const memory::desc any({k, n}, memory::data_type::f32, memory::format_tag::any);
-    Product tile = make_product(tile_rows, k, n, bias != nullptr, any);
-    const std::int64_t rest_rows = rows % tile_rows;
-    Product rest = rest_rows == 0 ? tile : make_product(rest_rows, k, n, bias != nullptr, tile.weight);
-    const Tensor packed = packs.get(weight, layout_key(tile.weight), [&] {
-      const memory::desc plain({k, n}, memory::data_type::f32, memory::format_tag::ba);
-      Tensor out(DType::kU8, Shape{static_cast<std::int64_t>(tile.weight.get_size())});
-      memory from(plain, engine(), const_cast<std::byte*>(weight.raw()));
-      memory to(tile.weight, engine(), out.mutable_raw());
+  bool adds_bias() const { return bias_values.elements() > 0 && precision != DType::kI8; }  // kI8: when decoding
+
+  dnnl::matmul::primitive_desc describe(std::int64_t rows, const memory::desc& w) const {
+    const Types types = types_of(precision);
+    const memory::desc x = precision == DType::kI8
+                               ? memory::desc({rows, k}, types.x,
+                                              memory::dims{static_cast<std::int64_t>(encoded_row_bytes(precision, k)), 1})
+                               : memory::desc({rows, k}, types.x, Tag::ab);
+    const memory::desc y({rows, n}, types.y, Tag::ab);
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (precision == DType::kI8) {
+      const auto scales = packed.scales_and_sums.data<float>().first(static_cast<std::size_t>(n));
+      attributes.set_output_scales(2, {scales.begin(), scales.end()});
+    }
+    const auto description = adds_bias() ? dnnl::matmul::desc(x, w, memory::desc({1, n}, Type::f32, Tag::ab), y)
+                                         : dnnl::matmul::desc(x, w, y);
+    return {description, attributes, engine()};
+  }
+
+  Primitive make(std::int64_t rows) const {
+    const auto pd = describe(rows, packed.layout);
+    return {dnnl::matmul(pd), pd.src_desc(), pd.dst_desc(), pd.scratchpad_desc()};
+  }
+
+  void pack(const Tensor& source, PackCache& packs) {
+    // One layout for tiles of all heights, so that all shapes share one packed copy.
+    constexpr std::int64_t kUsualRows = 64;
+    const Types types = types_of(precision);
+    Tensor rounded;
+    if (precision == DType::kI8) {
+      const auto round = [&] {
+        Rounded both = round_weight(source);
+        rounded = both.values;
+        return both.scales_and_sums;
+      };
+      packed.scales_and_sums = packs.get(source, "i8 scales", round);
+    }
+    packed.layout = describe(kUsualRows, memory::desc({k, n}, types.weight, Tag::any)).weights_desc();
+    packed.values = packs.get(source, layout_key(packed.layout), [&] {
+      if (precision == DType::kI8 && rounded.elements() == 0) rounded = round_weight(source).values;
+      const Tensor& plain = precision == DType::kI8 ? rounded : source;
+      const Type plain_type = precision == DType::kI8 ? Type::s8 : Type::f32;
+      Tensor out(DType::kU8, Shape{static_cast<std::int64_t>(packed.layout.get_size())});
+      memory from(memory::desc({k, n}, plain_type, Tag::ba), engine(), const_cast<std::byte*>(plain.raw()));
+      memory to(packed.layout, engine(), out.mutable_raw());
       dnnl::reorder(from, to).execute(stream(), from, to);
       stream().wait();
       return out;
     });
-    impl_ = std::make_unique<Impl>(Impl{
-        .tile_rows = tile_rows,
-        .tile = tile,
-        .rest = rest,
-        .weight = memory(tile.weight, engine(), const_cast<std::byte*>(packed.raw())),
-        .bias = bias ? memory(tile.bias, engine(), const_cast<std::byte*>(bias->raw())) : memory(),
-        .scratch_bytes = (std::max(tile.scratch.get_size(), rest.scratch.get_size()) + 63) / 64 * 64,
-        .packed = packed,
-        .bias_values = bias ? *bias : Tensor(),
-    });
-  } catch (const dnnl::error& error) {
-    fail<UnsupportedError>("linear", "oneDNN has no product for [{},{}] x [{},{}]: {}", rows, k, k, n, error.what());
+    weight = memory(packed.layout, engine(), const_cast<std::byte*>(packed.values.raw()));
+    if (adds_bias()) {
+      bias = memory(memory::desc({1, n}, Type::f32, Tag::ab), engine(), const_cast<std::byte*>(bias_values.raw()));
+    }
+  }
+};
+
+bool multiplies_natively(DType precision) {
+  // An order of instruction sets in which each has what those before it have.
+  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+  switch (precision) {
+    case DType::kBF16:
+      return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
+    case DType::kI8:
+      return isa == dnnl::cpu_isa::avx2_vnni || isa == dnnl::cpu_isa::avx512_core_vnni ||
+             isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
+    default:
+      return precision == DType::kF32;
   }
 }
 
-TiledLinear::~TiledLinear() = default;
-TiledLinear::TiledLinear(TiledLinear&&) noexcept = default;
-
-std::int64_t TiledLinear::tile_rows() const { return impl_->tile_rows; }
-std::size_t TiledLinear::scratch_bytes() const { return impl_->scratch_bytes; }
-
-void TiledLinear::run(const float* x, float* y, std::int64_t rows, std::byte* scratch) const noexcept {
+Product::Product(const Tensor& weight, const Tensor* bias, DType precision, PackCache& packs)
+    : impl_(std::make_unique<Impl>(
+          Impl{.n = weight.shape()[0], .k = weight.shape()[1], .precision = precision, .packed = {}})) {
   const SingleThread single;
-  const Product& product = rows == impl_->tile_rows ? impl_->tile : impl_->rest;
-  const memory src(product.src, engine(), const_cast<float*>(x));
-  const memory dst(product.dst, engine(), y);
+  if (bias) impl_->bias_values = *bias;
+  try {
+    impl_->pack(weight, packs);
+  } catch (const dnnl::error& error) {
+    fail<UnsupportedError>("linear", "oneDNN has no {} product of K={} and N={} on this CPU: {}", name_of(precision),
+                           impl_->k, impl_->n, error.what());
+  }
+}
+
+Product::~Product() = default;
+Product::Product(Product&&) noexcept = default;
+
+DType Product::precision() const { return impl_->precision; }
+
+void Product::set_rows(std::int64_t rows, std::int64_t tile_rows) {
+  const SingleThread single;
+  Impl& self = *impl_;
+  self.tile_rows = std::min(tile_rows, rows);
+  try {
+    self.tile = self.make(self.tile_rows);
+    const std::int64_t rest = rows % self.tile_rows;
+    self.rest = rest == 0 ? self.tile : self.make(rest);
+  } catch (const dnnl::error& error) {
+    fail<UnsupportedError>("linear", "oneDNN has no {} product of {} rows, K={} and N={} on this CPU: {}",
+                           name_of(self.precision), tile_rows, self.k, self.n, error.what());
+  }
+  self.scratch_bytes = round_up(std::max(self.tile.scratch.get_size(), self.rest.scratch.get_size()));
+}
+
+std::size_t Product::scratch_bytes() const { return impl_->scratch_bytes; }
+
+void Product::run(const std::byte* x, float* y, std::int64_t rows, std::byte* scratch) const noexcept {
+  const SingleThread single;
+  const Impl& self = *impl_;
+  const Primitive& product = rows == self.tile_rows ? self.tile : self.rest;
+  const memory from(product.x, engine(), const_cast<std::byte*>(x));
+  const memory to(product.y, engine(), y);
   const memory pad(product.scratch, engine(), scratch);
-  if (impl_->bias) {
-    product.primitive.execute(stream(), {{DNNL_ARG_SRC, src},
-                                         {DNNL_ARG_WEIGHTS, impl_->weight},
-                                         {DNNL_ARG_BIAS, impl_->bias},
-                                         {DNNL_ARG_DST, dst},
+  if (self.adds_bias()) {
+    product.primitive.execute(stream(), {{DNNL_ARG_SRC, from},
+                                         {DNNL_ARG_WEIGHTS, self.weight},
+                                         {DNNL_ARG_BIAS, self.bias},
+                                         {DNNL_ARG_DST, to},
                                          {DNNL_ARG_SCRATCHPAD, pad}});
   } else {
     product.primitive.execute(
         stream(),
-        {{DNNL_ARG_SRC, src}, {DNNL_ARG_WEIGHTS, impl_->weight}, {DNNL_ARG_DST, dst}, {DNNL_ARG_SCRATCHPAD, pad}});
+        {{DNNL_ARG_SRC, from}, {DNNL_ARG_WEIGHTS, self.weight}, {DNNL_ARG_DST, to}, {DNNL_ARG_SCRATCHPAD, pad}});
   }
+  if (self.precision != DType::kI8) return;
+  const float* sums = self.packed.scales_and_sums.data<float>().data() + self.n;
+  decode_rows(x, self.k, y, rows, self.n, sums,
+              self.bias_values.elements() > 0 ? self.bias_values.data<float>().data() : nullptr);
 }
 
 }  // namespace weft::onednn

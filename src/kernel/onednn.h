@@ -1,4 +1,4 @@
-// The one place that talks to oneDNN (v2.6; the few calls that changed in v3 are all in onednn.cc).
+// The one place that multiplies matrices, with oneDNN (v2.6; the few calls that changed in v3 are in onednn*.cc).
 //
 // Parallelism is weft's own: oneDNN, an OpenMP build in Debian, is always called on one thread, inside a tile.
 #pragma once
@@ -12,20 +12,26 @@
 
 namespace weft::onednn {
 
-/// y = x·Wᵀ + b for tiles of rows, the weights prepacked. x is [rows,K], W is [N,K], b is [N] or absent, y is [rows,N].
-class TiledLinear {
- public:
-  /// Prepares for `rows` rows cut into tiles for `threads` threads. Packed weights live in `packs`.
-  TiledLinear(const Tensor& weight, const Tensor* bias, std::int64_t rows, int threads, PackCache& packs);
-  ~TiledLinear();
-  TiledLinear(TiledLinear&&) noexcept;
+/// Whether this CPU multiplies these elements (kF32, kBF16, kI8) in hardware.
+bool multiplies_natively(DType precision);
 
-  /// Rows of a full tile; the last tile has the rest.
-  std::int64_t tile_rows() const;
+/// y = x·Wᵀ + b for tiles of rows, the weights prepacked. W is [N,K], b is [N] or absent, y is f32 [rows,N].
+/// x is [rows,K] in the encoding of `precision` (kernel/encode.h; f32 as it is). In kI8 W is rounded to 8 bits, row by
+/// row of W on its own scale.
+class Product {
+ public:
+  /// Packed weights live in `packs`. Throws UnsupportedError when oneDNN has no such product.
+  Product(const Tensor& weight, const Tensor* bias, DType precision, PackCache& packs);
+  ~Product();
+  Product(Product&&) noexcept;
+
+  DType precision() const;
+  /// Prepares for tiles of `tile_rows` and for the rest of `rows` that the last one has.
+  void set_rows(std::int64_t rows, std::int64_t tile_rows);
   /// Scratch for one running tile; a multiple of 64.
   std::size_t scratch_bytes() const;
-  /// One tile: `rows` is tile_rows() or the rest.
-  void run(const float* x, float* y, std::int64_t rows, std::byte* scratch) const noexcept;
+  /// One tile, of one of the heights prepared for.
+  void run(const std::byte* x, float* y, std::int64_t rows, std::byte* scratch) const noexcept;
 
  private:
   struct Impl;

@@ -39,4 +39,10 @@ std::unique_ptr<Kernel> make_kernel(const Operation& operation, const KernelRequ
   return maker->second(operation, request);
 }
 
+std::unique_ptr<Kernel> make_lone_kernel(const Operation& operation, const KernelRequest& request) {
+  std::unique_ptr<Kernel> kernel = make_kernel(operation, request);
+  if (RowKernel* rows = kernel->by_rows()) rows->prepare_to_run_alone(request);
+  return kernel;
+}
+
 }  // namespace weft

@@ -12,4 +12,7 @@ namespace weft {
 /// serves.
 std::unique_ptr<Kernel> make_kernel(const Operation& operation, const KernelRequest& request);
 
+/// The same, ready to run on its own.
+std::unique_ptr<Kernel> make_lone_kernel(const Operation& operation, const KernelRequest& request);
+
 }  // namespace weft

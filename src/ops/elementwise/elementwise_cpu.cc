@@ -81,26 +81,27 @@ void run_row(const A& op, std::array<const float*, A::kArity> in, const std::arr
 }
 
 template <class A>
-void run_tile(const A& op, const Broadcast& shape, const float* const* in, float* out, std::int64_t begin,
-              std::int64_t end) {
+void run_tile(const A& op, const Broadcast& shape, const std::vector<bool>& complete, const float* const* in,
+              float* out, std::int64_t begin, std::int64_t end) {
   std::array<bool, A::kArity> repeats;
   for (std::size_t i = 0; i < A::kArity; ++i) repeats[i] = shape.strides[i].back() == 0;
-  for (std::int64_t next; begin < end; begin = next) {
-    const std::int64_t row = begin / shape.inner();
-    const std::int64_t column = begin - row * shape.inner();
-    next = std::min(end, begin - column + shape.inner());
+  std::int64_t row = begin / shape.inner();
+  std::int64_t column = begin - row * shape.inner();
+  for (std::int64_t element = begin; element < end; ++row, column = 0) {
+    const std::int64_t count = std::min(end - element, shape.inner() - column);
     std::array<const float*, A::kArity> from;
     for (std::size_t i = 0; i < A::kArity; ++i) {
-      from[i] = in[i] + shape.row_offset(i, row) + (repeats[i] ? 0 : column);
+      from[i] = in[i] + (complete[i] ? element - begin : shape.row_offset(i, row) + (repeats[i] ? 0 : column));
     }
-    run_row(op, from, repeats, out + begin, next - begin, std::make_index_sequence<A::kArity>());
+    run_row(op, from, repeats, out + (element - begin), count, std::make_index_sequence<A::kArity>());
+    element += count;
   }
 }
 
-// Elements [begin, end) of the result.
-void elementwise_tile(const Elementwise& op, const Broadcast& shape, const float* const* in, float* out,
-                      std::int64_t begin, std::int64_t end) {
-  std::visit([&](const auto& attributes) HWY_ATTR { run_tile(attributes, shape, in, out, begin, end); }, op);
+// Elements [begin, end) of the result; inputs that are complete, and the result, start there.
+void elementwise_tile(const Elementwise& op, const Broadcast& shape, const std::vector<bool>& complete,
+                      const float* const* in, float* out, std::int64_t begin, std::int64_t end) {
+  std::visit([&](const auto& attributes) HWY_ATTR { run_tile(attributes, shape, complete, in, out, begin, end); }, op);
 }
 
 }  // namespace
@@ -113,36 +114,37 @@ namespace {
 
 HWY_EXPORT(elementwise_tile);
 
-class ElementwiseKernel final : public Kernel {
+class ElementwiseKernel final : public RowKernel {
  public:
   ElementwiseKernel(const Elementwise& op, const KernelRequest& request)
       : op_(op),
         name_("hwy:" + std::visit([](const auto& attributes) { return std::string(attributes.kName); }, op)),
         shape_(request.in, request.out[0].shape),
-        elements_(request.out[0].shape.elements()),
-        grain_(shape_.inner() > 0 && shape_.inner() < kGrain ? kGrain / shape_.inner() * shape_.inner() : kGrain) {
-    for (const TensorType& type : request.in) complete_.push_back(type.shape.elements() == elements_);
+        rows_(row_count(request.out[0].shape)) {
+    if (rows_ > 0) columns_ = request.out[0].shape.elements() / rows_;
+    for (const TensorType& type : request.in) {
+      complete_.push_back(type.shape.elements() == request.out[0].shape.elements());
+    }
   }
 
   std::string_view name() const override { return name_; }
   // An input with all the elements of the result has them in the same order, whatever its 1s.
   bool may_overwrite(int i) const override { return complete_[static_cast<std::size_t>(i)]; }
+  std::int64_t rows() const override { return rows_; }
+  bool reads_by_rows(int i) const override { return complete_[static_cast<std::size_t>(i)]; }
 
-  void run(const KernelArgs& args) const noexcept override {
+  void run_rows(const RowArgs& args) const noexcept override {
     std::array<const float*, 3> in{};
     for (std::size_t i = 0; i < args.in.size(); ++i) in[i] = args.input(static_cast<int>(i));
-    args.workers.parallel_for(elements_, grain_, [&](std::int64_t begin, std::int64_t end) {
-      HWY_DYNAMIC_DISPATCH(elementwise_tile)(op_, shape_, in.data(), args.output(), begin, end);
-    });
+    HWY_DYNAMIC_DISPATCH(elementwise_tile)
+    (op_, shape_, complete_, in.data(), args.output(), args.begin * columns_, args.end * columns_);
   }
 
  private:
-  static constexpr std::int64_t kGrain = 16384;  // 64 KiB of each operand: a tile's data fit the second-level cache
-
   Elementwise op_;
   std::string name_;
   Broadcast shape_;
-  std::int64_t elements_, grain_;
+  std::int64_t rows_, columns_ = 0;
   std::vector<bool> complete_;
 };
 

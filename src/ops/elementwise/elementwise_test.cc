@@ -33,7 +33,7 @@ void check(Operation operation, std::vector<Shape> shapes, double tolerance = kR
 std::vector<float> run(const Operation& operation, const std::vector<float>& x) {
   const TensorType type{DType::kF32, {static_cast<std::int64_t>(x.size())}};
   const Tensor* const no_constant = nullptr;
-  const auto kernel = make_kernel(
+  const auto kernel = make_lone_kernel(
       operation, {.in = std::span(&type, 1), .out = std::span(&type, 1), .constants = std::span(&no_constant, 1)});
   std::vector<float> y(x.size());
   const auto* in = reinterpret_cast<const std::byte*>(x.data());

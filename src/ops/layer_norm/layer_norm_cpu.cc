@@ -74,30 +74,24 @@ namespace {
 
 HWY_EXPORT(layer_norm_rows);
 
-class LayerNormKernel final : public Kernel {
+class LayerNormKernel final : public RowKernel {
  public:
   LayerNormKernel(const LayerNorm& attributes, const Shape& x)
-      : eps_(attributes.eps),
-        c_(x[-1]),
-        rows_(c_ == 0 ? 0 : x.elements() / c_),
-        grain_(std::max<std::int64_t>(1, kTileElements / std::max<std::int64_t>(1, c_))) {}
+      : eps_(attributes.eps), c_(x[-1]), rows_(row_count(x)) {}
 
   std::string_view name() const override { return "hwy:layer_norm"; }
   bool may_overwrite(int i) const override { return i == 0; }
+  std::int64_t rows() const override { return rows_; }
+  bool reads_by_rows(int i) const override { return i == 0; }
 
-  void run(const KernelArgs& args) const noexcept override {
-    args.workers.parallel_for(rows_, grain_, [&](std::int64_t begin, std::int64_t end) {
-      HWY_DYNAMIC_DISPATCH(layer_norm_rows)
-      (args.input(0) + begin * c_, args.input(1), args.input(2), args.output() + begin * c_, end - begin,
-       static_cast<std::size_t>(c_), eps_);
-    });
+  void run_rows(const RowArgs& args) const noexcept override {
+    HWY_DYNAMIC_DISPATCH(layer_norm_rows)
+    (args.input(0), args.input(1), args.input(2), args.output(), args.count(), static_cast<std::size_t>(c_), eps_);
   }
 
  private:
-  static constexpr std::int64_t kTileElements = 16384;
-
   float eps_;
-  std::int64_t c_, rows_, grain_;
+  std::int64_t c_, rows_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Products at the shapes of Vision-RWKV: K -> N for T tokens, on one and two threads.
 #include <benchmark/benchmark.h>
 
+#include "ops/kernels.h"
 #include "ops/linear/linear.h"
 #include "ops/testing/random.h"
 
@@ -19,7 +20,7 @@ void BM_Linear(benchmark::State& state) {
   Tensor y(out[0]);
   const std::vector<const Tensor*> constants = {nullptr, &weight};
   PackCache packs;
-  const auto kernel = make_kernel(
+  const auto kernel = make_lone_kernel(
       Linear{}, {.in = in, .out = out, .constants = constants, .threads = workers.count(), .packs = &packs});
   Tensor scratch(DType::kU8, Shape{static_cast<std::int64_t>(kernel->scratch_bytes())});
   const std::vector<const std::byte*> inputs = {x.raw(), weight.raw()};

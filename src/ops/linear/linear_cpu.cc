@@ -5,30 +5,28 @@
 namespace weft {
 namespace {
 
-class LinearKernel final : public Kernel {
+class LinearKernel final : public RowKernel {
  public:
   LinearKernel(const KernelRequest& request, std::int64_t rows)
       : rows_(rows),
-        k_(request.in[1].shape[1]),
-        n_(request.in[1].shape[0]),
-        slots_(static_cast<std::size_t>(request.threads)),
-        product_(*request.constants[1], request.in.size() == 3 ? request.constants[2] : nullptr, rows, request.threads,
+        product_(*request.constants[1], request.in.size() == 3 ? request.constants[2] : nullptr, request.precision,
                  *request.packs) {}
 
   std::string_view name() const override { return "onednn:linear"; }
-  std::size_t scratch_bytes() const override { return product_.scratch_bytes() * slots_; }
+  DType encoding(int i) const override { return i == 0 ? product_.precision() : DType::kF32; }
+  std::int64_t rows() const override { return rows_; }
+  bool reads_by_rows(int i) const override { return i == 0; }
+  bool wants_high_tiles() const override { return true; }
+  void set_tile_rows(std::int64_t rows) override { product_.set_rows(rows_, rows); }
+  std::size_t row_scratch_bytes() const override { return product_.scratch_bytes(); }
 
-  void run(const KernelArgs& args) const noexcept override {
-    args.workers.parallel_for(rows_, product_.tile_rows(), [&](std::int64_t begin, std::int64_t end) {
-      std::byte* scratch = args.scratch + product_.scratch_bytes() * static_cast<std::size_t>(args.workers.index());
-      product_.run(args.input(0) + begin * k_, args.output() + begin * n_, end - begin, scratch);
-    });
+  void run_rows(const RowArgs& args) const noexcept override {
+    product_.run(args.input<std::byte>(0), args.output(), args.count(), args.scratch);
   }
 
  private:
-  std::int64_t rows_, k_, n_;
-  std::size_t slots_;
-  onednn::TiledLinear product_;
+  std::int64_t rows_;
+  onednn::Product product_;
 };
 
 // Nothing to multiply: no rows, or no columns to sum over.
@@ -56,7 +54,7 @@ std::unique_ptr<Kernel> make_kernel(const Linear&, const KernelRequest& request)
   if (request.in[0].shape.elements() == 0 || request.out[0].shape.elements() == 0) {
     return std::make_unique<EmptyLinearKernel>(request);
   }
-  return std::make_unique<LinearKernel>(request, request.in[0].shape.elements() / request.in[1].shape[1]);
+  return std::make_unique<LinearKernel>(request, row_count(request.in[0].shape));
 }
 
 }  // namespace weft

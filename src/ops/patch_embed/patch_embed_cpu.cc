@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/format.h"
+#include "kernel/encode.h"
 #include "kernel/onednn.h"
 #include "ops/patch_embed/patch_embed.h"
 
@@ -8,7 +9,7 @@ namespace weft {
 namespace {
 
 // Tile by tile: the patches of some tokens become rows of a matrix, which is multiplied with the weight.
-class PatchEmbedKernel final : public Kernel {
+class PatchEmbedKernel final : public RowKernel {
  public:
   PatchEmbedKernel(const PatchEmbed& attributes, const KernelRequest& request)
       : patch_h_(attributes.patch_h),
@@ -19,35 +20,41 @@ class PatchEmbedKernel final : public Kernel {
         image_w_(request.in[0].shape[3]),
         grid_w_(attributes.grid_width(request.in[0].shape)),
         tokens_(request.out[0].shape[1]),
-        channels_(request.out[0].shape[2]),
         k_(image_c_ * patch_h_ * patch_w_),
-        slots_(static_cast<std::size_t>(request.threads)),
-        product_(request.constants[1]->reshaped({channels_, k_}),
-                 request.in.size() == 3 ? request.constants[2] : nullptr, images_ * tokens_, request.threads,
-                 *request.packs) {}
+        product_(request.constants[1]->reshaped({request.out[0].shape[2], k_}),
+                 request.in.size() == 3 ? request.constants[2] : nullptr, request.precision, *request.packs) {
+    if (request.precision != DType::kF32) encoder_ = make_encoder(request.precision, rows(), k_);
+  }
 
   std::string_view name() const override { return "onednn:patch_embed"; }
-  std::size_t scratch_bytes() const override { return (rows_bytes() + product_.scratch_bytes()) * slots_; }
+  std::int64_t rows() const override { return images_ * tokens_; }
+  bool reads_by_rows(int) const override { return false; }
+  bool wants_high_tiles() const override { return true; }
+  void set_tile_rows(std::int64_t rows) override {
+    product_.set_rows(images_ * tokens_, rows);
+    const auto bytes = [rows](std::size_t row) { return (static_cast<std::size_t>(rows) * row + 63) / 64 * 64; };
+    patch_bytes_ = bytes(static_cast<std::size_t>(k_) * sizeof(float));
+    encoded_bytes_ = encoder_ ? bytes(encoded_row_bytes(product_.precision(), k_)) : 0;
+  }
+  std::size_t row_scratch_bytes() const override { return patch_bytes_ + encoded_bytes_ + product_.scratch_bytes(); }
 
-  void run(const KernelArgs& args) const noexcept override {
-    args.workers.parallel_for(images_ * tokens_, product_.tile_rows(), [&](std::int64_t begin, std::int64_t end) {
-      std::byte* scratch =
-          args.scratch + (rows_bytes() + product_.scratch_bytes()) * static_cast<std::size_t>(args.workers.index());
-      auto* rows = reinterpret_cast<float*>(scratch);
-      for (std::int64_t token = begin; token < end;) {
-        const std::int64_t count = std::min(end - token, grid_w_ - token % grid_w_);
-        gather(args.input(0), token, count, rows + (token - begin) * k_);
-        token += count;
-      }
-      product_.run(rows, args.output() + begin * channels_, end - begin, scratch + rows_bytes());
-    });
+  void run_rows(const RowArgs& args) const noexcept override {
+    auto* const patches = reinterpret_cast<float*>(args.scratch);
+    for (std::int64_t token = args.begin; token < args.end;) {
+      const std::int64_t count = std::min(args.end - token, grid_w_ - token % grid_w_);
+      gather(args.input(0), token, count, patches + (token - args.begin) * k_);
+      token += count;
+    }
+    std::byte* rows = args.scratch;
+    if (encoder_) {
+      const std::byte* const from = rows;
+      rows += patch_bytes_;
+      encoder_->run_rows({.in = {&from, 1}, .out = {&rows, 1}, .begin = args.begin, .end = args.end});
+    }
+    product_.run(rows, args.output(), args.count(), args.scratch + patch_bytes_ + encoded_bytes_);
   }
 
  private:
-  std::size_t rows_bytes() const {
-    return (static_cast<std::size_t>(product_.tile_rows() * k_) * sizeof(float) + 63) / 64 * 64;
-  }
-
   // The patches of `count` neighbours in one row of the grid, each as a row [Cin,ph,pw]. Walks along the image's rows:
   // patch by patch, every line of 16 pixels would come from another page.
   void gather(const float* image, std::int64_t token, std::int64_t count, float* rows) const {
@@ -67,9 +74,10 @@ class PatchEmbedKernel final : public Kernel {
 
   std::int64_t patch_h_, patch_w_;
   std::int64_t images_, image_c_, image_h_, image_w_;
-  std::int64_t grid_w_, tokens_, channels_, k_;
-  std::size_t slots_;
-  onednn::TiledLinear product_;
+  std::int64_t grid_w_, tokens_, k_;
+  onednn::Product product_;
+  std::unique_ptr<RowKernel> encoder_;
+  std::size_t patch_bytes_ = 0, encoded_bytes_ = 0;
 };
 
 // No images, or images without pixels.

@@ -41,14 +41,14 @@ HWY_INLINE void copy_channels(const float* x, float* y, std::int64_t begin, std:
   store_n(zeros ? hn::Zero(d) : load_n(d, x + c, rest), d, y + c, rest);
 }
 
-// Tokens [begin, end) of a batch of grids.
+// Tokens [begin, end) of a batch of grids; x is all of them, y those.
 void q_shift_tokens(const ShiftedGrid& grid, const float* x, float* y, std::int64_t begin, std::int64_t end) {
   const std::int64_t p = grid.pixels;
   std::int64_t w = begin % grid.width;
   std::int64_t h = begin / grid.width % grid.height;
   for (std::int64_t token = begin; token < end; ++token) {
     const float* const from = x + token * grid.channels;
-    float* const to = y + token * grid.channels;
+    float* const to = y + (token - begin) * grid.channels;
     const auto shift = [&](std::size_t group, bool inside, std::int64_t distance) HWY_ATTR {
       const float* const neighbour = from + (inside ? distance * grid.channels : 0);
       copy_channels(neighbour, to, grid.cuts[group], grid.cuts[group + 1], !inside);
@@ -74,26 +74,23 @@ namespace {
 
 HWY_EXPORT(q_shift_tokens);
 
-class QShiftKernel final : public Kernel {
+class QShiftKernel final : public RowKernel {
  public:
   QShiftKernel(const QShift& attributes, const Shape& x)
       : grid_{attributes.height, attributes.width, x[2], attributes.pixels, attributes.cuts(x[2])},
-        tokens_(x[2] == 0 ? 0 : x[0] * x[1]),
-        grain_(std::max<std::int64_t>(1, kTileElements / std::max<std::int64_t>(1, x[2]))) {}
+        rows_(row_count(x)) {}
 
   std::string_view name() const override { return "hwy:q_shift"; }
+  std::int64_t rows() const override { return rows_; }
+  bool reads_by_rows(int) const override { return false; }
 
-  void run(const KernelArgs& args) const noexcept override {
-    args.workers.parallel_for(tokens_, grain_, [&](std::int64_t begin, std::int64_t end) {
-      HWY_DYNAMIC_DISPATCH(q_shift_tokens)(grid_, args.input(0), args.output(), begin, end);
-    });
+  void run_rows(const RowArgs& args) const noexcept override {
+    HWY_DYNAMIC_DISPATCH(q_shift_tokens)(grid_, args.input(0), args.output(), args.begin, args.end);
   }
 
  private:
-  static constexpr std::int64_t kTileElements = 16384;
-
   ShiftedGrid grid_;
-  std::int64_t tokens_, grain_;
+  std::int64_t rows_;
 };
 
 }  // namespace

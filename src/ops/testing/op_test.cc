@@ -81,7 +81,7 @@ class Runner {
   }
 
   std::unique_ptr<Kernel> make(int threads) {
-    return make_kernel(
+    return make_lone_kernel(
         case_.operation,
         {.in = in_types_, .out = out_types_, .constants = constants_, .threads = threads, .packs = &packs_});
   }
