@@ -1,7 +1,7 @@
 // A graph as an ONNX file, for engines other than weft's own.
 //
 // An optional component: it needs libonnx and protobuf, which the rest of weft does without. Built without them,
-// export_onnx throws UnsupportedError.
+// it says so.
 #pragma once
 
 #include <map>
@@ -13,8 +13,8 @@
 
 namespace weft {
 
-/// Whether this build can export. Where it cannot, export_onnx tells what is missing.
-bool can_export_onnx();
+/// Throws UnsupportedError, with the remedy, where this build cannot export.
+void require_onnx_export();
 
 struct OnnxOptions {
   /// Names of the graph's outputs to export; empty: all. What they do not need is left out.

@@ -56,6 +56,7 @@ std::vector<int> layers_of(const Options& o) {
 
 int run(const Options& o) {
   if (!o.out.ends_with(".onnx")) fail_usage("OUT must end in .onnx, got {}", o.out);
+  require_onnx_export();
   std::error_code error;
   if (!o.force && fs::exists(fs::symlink_status(o.out, error))) {
     throw IoError(fmt::format("{}: exists already; --force overwrites it", o.out));

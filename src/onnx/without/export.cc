@@ -5,13 +5,15 @@
 
 namespace weft {
 
-bool can_export_onnx() { return false; }
+void require_onnx_export() {
+  fail<UnsupportedError>("onnx",
+                         "this build of weft cannot write ONNX files; install libonnx-dev and libprotobuf-dev and "
+                         "build it again");
+}
 
 std::string export_onnx(const Graph&, const std::map<std::string, Tensor, std::less<>>&, const OnnxOptions&) {
-  fail<UnsupportedError>(
-      "onnx",
-      "this build of weft cannot write ONNX files; install libonnx-dev and libprotobuf-dev and build "
-      "it again");
+  require_onnx_export();
+  return "";
 }
 
 }  // namespace weft
