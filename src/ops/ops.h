@@ -1,6 +1,7 @@
 // All operators.
 #pragma once
 
+#include "ops/attention/attention.h"
 #include "ops/bi_wkv/bi_wkv.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/interpolate/interpolate.h"

@@ -73,5 +73,6 @@ Value lerp(Value x, Value shifted, Value mix) { return x.graph().add_one(Lerp{},
 Value sigmoid(Value x) { return x.graph().add_one(Sigmoid{}, {x}); }
 Value tanh(Value x) { return x.graph().add_one(Tanh{}, {x}); }
 Value squared_relu(Value x) { return x.graph().add_one(SquaredRelu{}, {x}); }
+Value gelu(Value x) { return x.graph().add_one(Gelu{}, {x}); }
 
 }  // namespace weft

@@ -7,6 +7,8 @@
 //   sigmoid       y = 1 / (1 + e^−x)
 //   tanh          y = tanh x
 //   squared_relu  y = max(x, 0)²
+//   gelu          y = x · (1 + erf(x/√2)) / 2            (Hendrycks, Gimpel 2016, arXiv:1606.08415; PyTorch's exact
+//   form)
 //
 // They count no multiply-accumulates: as in the official counters, only products of matrices, convolutions and mixers
 // do. A new operator is a struct with its formula here, its name in the variant below and one line of SIMD code.
@@ -16,6 +18,7 @@
 #include <cmath>
 #include <concepts>
 #include <memory>
+#include <numbers>
 #include <span>
 #include <string_view>
 #include <tuple>
@@ -85,8 +88,16 @@ struct SquaredRelu {
   bool operator==(const SquaredRelu&) const = default;
 };
 
+struct Gelu {
+  static constexpr std::string_view kName = "gelu";
+  static constexpr std::tuple kFields{};
+  static constexpr std::size_t kArity = 1;
+  static double apply(double x) { return 0.5 * x * std::erfc(-x * std::numbers::sqrt2 / 2); }
+  bool operator==(const Gelu&) const = default;
+};
+
 /// Any of them. They share one implementation, so each converts to this where one is asked for.
-using Elementwise = std::variant<Add, Mul, Scale, Lerp, Sigmoid, Tanh, SquaredRelu>;
+using Elementwise = std::variant<Add, Mul, Scale, Lerp, Sigmoid, Tanh, SquaredRelu, Gelu>;
 
 std::vector<TensorType> infer(const Elementwise& attributes, std::span<const TensorType> in);
 void reference(const Elementwise& attributes, std::span<const Tensor> in, std::span<Tensor> out);
@@ -105,5 +116,6 @@ Value lerp(Value x, Value shifted, Value mix);
 Value sigmoid(Value x);
 Value tanh(Value x);
 Value squared_relu(Value x);
+Value gelu(Value x);
 
 }  // namespace weft

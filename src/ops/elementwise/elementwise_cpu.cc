@@ -8,6 +8,7 @@
 #include <array>
 #include <string>
 
+#include "kernel/math-inl.h"
 #include "kernel/simd.h"
 #include "ops/elementwise/broadcast.h"
 #include "ops/elementwise/elementwise.h"
@@ -55,6 +56,12 @@ V apply(const Tanh&, D d, V x) {
 template <class D, class V>
 V apply(const SquaredRelu&, D d, V x) {
   return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), hn::Mul(x, x));  // a NaN is not below 0
+}
+
+template <class D, class V>
+V apply(const Gelu&, D d, V x) {
+  const V half = hn::Set(d, 0.5F);
+  return hn::MulAdd(half, x, hn::Mul(half, abs_x_erf(d, x)));
 }
 
 // One row: `count` consecutive elements of the result. Input i starts at in[i] and repeats in[i][0] where repeats[i].

@@ -1,6 +1,7 @@
 #include "ops/elementwise/elementwise.h"
 
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include <cmath>
 #include <limits>
@@ -19,6 +20,9 @@ using testing::random_tensor;
 constexpr double kRounding = 8 * 0x1p-24;
 // Highway states 1 ulp for Exp and 4 ulp for Tanh; a sum and a quotient follow.
 constexpr double kTranscendental = 12 * 0x1p-24;
+// abs_x_erf of kernel/math-inl.h states an error of 6 · 2^-24 · |x|, half of which goes into y; the last sum adds a
+// rounding. The largest |x| is that of the largest result: y(x) is almost x there.
+constexpr double kGelu = 5 * 0x1p-24;
 
 void check(Operation operation, std::vector<Shape> shapes, double tolerance = kRounding, float spread = 1) {
   std::vector<Tensor> inputs;
@@ -47,6 +51,7 @@ TEST(Elementwise, UnaryMatchesTheReference) {
     check(Scale{.factor = -0.37F}, {{n}});
     check(Sigmoid{}, {{n}}, kTranscendental, 4);
     check(Tanh{}, {{n}}, kTranscendental, 2);
+    check(Gelu{}, {{n}}, kGelu, 3);
   }
   check(Scale{.factor = 3}, {{}});
   check(Sigmoid{}, {{2, 196, 192}}, kTranscendental);
@@ -107,6 +112,26 @@ TEST(Elementwise, SurvivesExtremes) {
     EXPECT_EQ(squares[i], static_cast<float>(SquaredRelu::apply(x[i])));
   }
   EXPECT_TRUE(std::isnan(sigmoids.back()) && std::isnan(tanhs.back()) && std::isnan(squares.back()));
+}
+
+// Everywhere, not just where random numbers fall: the two sides of 0 and of 5.5, where erf is taken as 1, and beyond.
+TEST(Elementwise, GeluIsExactToItsStatedError) {
+  std::vector<float> x;
+  for (int i = -9000; i <= 9000; ++i) x.push_back(static_cast<float>(i) / 1000);
+  for (const float far : {100.0F, 1e10F, std::numeric_limits<float>::max(), 1e-20F, 5.4999995F, 5.5F, 5.5000005F}) {
+    x.insert(x.end(), {far, -far});
+  }
+  x.push_back(std::numeric_limits<float>::quiet_NaN());
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    const std::vector<float> y = run(Gelu{}, x);
+    for (std::size_t i = 0; i + 1 < x.size(); ++i) {
+      ASSERT_NEAR(y[i], Gelu::apply(x[i]), kGelu * std::abs(x[i])) << hwy::TargetName(target) << " at " << x[i];
+    }
+    EXPECT_TRUE(std::isnan(y.back()));
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  EXPECT_NEAR(Gelu::apply(1), 0.8413447460685429, 1e-15);  // the normal distribution's Φ(1)
 }
 
 TEST(Elementwise, InfersTheBroadcastShape) {

@@ -176,6 +176,53 @@ class PermuteKernel final : public Kernel {
   std::int64_t y_stride_ = 0;
 };
 
+// Rows of consecutive elements that are copied from one matrix into another.
+struct Stripe {
+  std::int64_t length;     // of a row
+  std::int64_t from, to;   // of the first element
+  std::int64_t from_step;  // between rows
+  std::int64_t from_rows;  // there are; then the first one comes again
+};
+
+// Slice and Concat: a stripe of each input.
+class StripesKernel final : public Kernel {
+ public:
+  StripesKernel(std::string_view name, std::vector<Stripe> stripes, std::int64_t rows, std::int64_t to_step)
+      : name_(name), stripes_(std::move(stripes)), rows_(rows), to_step_(to_step) {}
+
+  std::string_view name() const override { return name_; }
+
+  void run(const KernelArgs& args) const noexcept override {
+    for (std::size_t i = 0; i < stripes_.size(); ++i) {
+      const Stripe& stripe = stripes_[i];
+      const float* const x = args.input(static_cast<int>(i)) + stripe.from;
+      args.workers.parallel_for(rows_ * stripe.length, kGrain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t next; begin < end; begin = next) {
+          const std::int64_t row = begin / stripe.length;
+          const std::int64_t column = begin - row * stripe.length;
+          next = std::min(end, begin - column + stripe.length);
+          std::copy_n(x + row % stripe.from_rows * stripe.from_step + column, next - begin,
+                      args.output() + row * to_step_ + stripe.to + column);
+        }
+      });
+    }
+  }
+
+ private:
+  static constexpr std::int64_t kGrain = 16384;
+
+  std::string_view name_;
+  std::vector<Stripe> stripes_;
+  std::int64_t rows_, to_step_;
+};
+
+// Elements of a row that consists of `axis` and all axes within it.
+std::int64_t row_elements(const Shape& shape, int axis) {
+  std::int64_t count = 1;
+  for (int i = axis < 0 ? axis + shape.rank() : axis; i < shape.rank(); ++i) count *= shape[i];
+  return count;
+}
+
 }  // namespace
 
 std::unique_ptr<Kernel> make_kernel(const Reshape&, const KernelRequest& request) {
@@ -184,6 +231,31 @@ std::unique_ptr<Kernel> make_kernel(const Reshape&, const KernelRequest& request
 
 std::unique_ptr<Kernel> make_kernel(const Permute& attributes, const KernelRequest& request) {
   return std::make_unique<PermuteKernel>(request.in[0].shape, attributes.order);
+}
+
+std::unique_ptr<Kernel> make_kernel(const Slice& attributes, const KernelRequest& request) {
+  const Shape& x = request.in[0].shape;
+  const std::int64_t length = row_elements(request.out[0].shape, attributes.axis);
+  const std::int64_t from_step = row_elements(x, attributes.axis);
+  const std::int64_t rows = length > 0 ? request.out[0].shape.elements() / length : 0;
+  const std::int64_t from = length > 0 ? attributes.begin * (from_step / x[attributes.axis]) : 0;
+  const Stripe stripe{.length = length, .from = from, .to = 0, .from_step = from_step, .from_rows = rows};
+  return std::make_unique<StripesKernel>("copy:slice", std::vector{stripe}, rows, length);
+}
+
+std::unique_ptr<Kernel> make_kernel(const Concat& attributes, const KernelRequest& request) {
+  const Shape& y = request.out[0].shape;
+  const std::int64_t to_step = row_elements(y, attributes.axis);
+  std::vector<Stripe> stripes;
+  std::int64_t to = 0;
+  for (const TensorType& type : request.in) {
+    const std::int64_t length = row_elements(type.shape, attributes.axis);
+    const std::int64_t rows = length > 0 ? type.shape.elements() / length : 0;
+    stripes.push_back({.length = length, .from = 0, .to = to, .from_step = length, .from_rows = rows});
+    to += length;
+  }
+  return std::make_unique<StripesKernel>("copy:concat", std::move(stripes), to_step > 0 ? y.elements() / to_step : 0,
+                                         to_step);
 }
 
 }  // namespace weft

@@ -59,6 +59,67 @@ TEST(Permute, MovesAxesAsNumPyDoes) {
   EXPECT_TRUE(std::ranges::equal(y.data<double>(), std::vector<double>{1, 4, 2, 5, 3, 6}));
 }
 
+TEST(Slice, TakesARangeOfAnyAxis) {
+  check(Slice{.axis = 1, .begin = 0, .end = 1}, {2, 197, 5});
+  check(Slice{.axis = 1, .begin = 1, .end = 197}, {2, 197, 192});
+  for (const std::int64_t begin : {0, 192, 384}) {
+    check(Slice{.axis = -1, .begin = begin, .end = begin + 192}, {2, 50, 576});
+  }
+  check(Slice{.axis = 0, .begin = 1, .end = 3}, {3, 100, 200});
+  check(Slice{.axis = 2, .begin = 3, .end = 4}, {3, 4, 5, 6});
+  check(Slice{.axis = 0, .begin = 0, .end = 7}, {7});
+  check(Slice{.axis = 1, .begin = 2, .end = 2}, {3, 4, 5});
+  check(Slice{.axis = 1, .begin = 0, .end = 3}, {0, 4, 5});
+  check(Slice{.axis = 1, .begin = 0, .end = 0}, {2, 0, 5});
+}
+
+void check_concat(int axis, const std::vector<Shape>& shapes) {
+  testing::OpCase c{.name = fmt::format("{}", fmt::join(shapes, " ")),
+                    .operation = Concat{.axis = axis},
+                    .inputs = {},
+                    .tolerance = 0};  // nothing is computed
+  for (const Shape& shape : shapes) c.inputs.push_back(random_tensor(shape, c.inputs.size() + 1));
+  check_kernel(c);
+}
+
+TEST(Concat, JoinsAlongAnyAxisButTheBatch) {
+  check_concat(1, {{2, 3, 4}, {2, 5, 4}});
+  check_concat(2, {{2, 3, 4}, {2, 3, 1}, {2, 3, 7}});
+  check_concat(-1, {{2, 3, 4}, {2, 3, 1}});
+  check_concat(1, {{3, 5}, {3, 6}});
+  check_concat(1, {{2, 0, 4}, {2, 5, 4}, {2, 0, 4}});
+  check_concat(1, {{0, 3, 4}, {0, 5, 4}});
+}
+
+TEST(Concat, RepeatsABatchOfOne) {
+  check_concat(1, {{1, 1, 192}, {1, 1, 192}, {3, 196, 192}});
+  check_concat(1, {{3, 2, 5}, {1, 4, 5}});
+  check_concat(2, {{1, 3, 2}, {4, 3, 5}});
+  check_concat(1, {{1, 2, 5}, {1, 4, 5}});
+}
+
+TEST(Layout, RefusesRangesAndPartsThatDoNotFit) {
+  const auto slice_error = [](const Slice& op, Shape x) { return testing::infer_error(op, {std::move(x)}); };
+  EXPECT_EQ(slice_error({.axis = 3, .end = 1}, {2, 3, 4}), "[slice] x [2,3,4] has no axis 3");
+  EXPECT_EQ(slice_error({.axis = -4, .end = 1}, {2, 3, 4}), "[slice] x [2,3,4] has no axis -4");
+  EXPECT_EQ(slice_error({.axis = 1, .begin = 1, .end = 4}, {2, 3, 4}),
+            "[slice] 1 … 4 is not within axis 1 of x [2,3,4]");
+  EXPECT_EQ(slice_error({.axis = 1, .begin = 2, .end = 1}, {2, 3, 4}),
+            "[slice] 2 … 1 is not within axis 1 of x [2,3,4]");
+  EXPECT_EQ(slice_error({.axis = 1, .begin = -1, .end = 1}, {2, 3, 4}),
+            "[slice] -1 … 1 is not within axis 1 of x [2,3,4]");
+  const auto concat_error = [](int axis, const std::vector<Shape>& parts) {
+    return testing::infer_error(Concat{.axis = axis}, parts);
+  };
+  EXPECT_EQ(concat_error(1, {{2, 3}}), "[concat] takes two or more inputs, got 1");
+  EXPECT_EQ(concat_error(0, {{2, 3}, {2, 3}}), "[concat] [2,3] has no axis 0 after the batch axis");
+  EXPECT_EQ(concat_error(2, {{2, 3}, {2, 3}}), "[concat] [2,3] has no axis 2 after the batch axis");
+  EXPECT_EQ(concat_error(1, {{2, 3, 4}, {2, 3, 5}}),
+            "[concat] inputs must differ in axis 1 only, or have a batch of 1, got f32[2,3,4] and f32[2,3,5]");
+  EXPECT_EQ(concat_error(1, {{2, 3}, {3, 3}}),
+            "[concat] inputs must differ in axis 1 only, or have a batch of 1, got f32[2,3] and f32[3,3]");
+}
+
 TEST(Layout, RefusesShapesThatDoNotFit) {
   Graph graph("toy");
   const Value x = graph.input("x", {DType::kF32, {2, 3, 4}});
