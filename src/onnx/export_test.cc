@@ -74,6 +74,16 @@ std::vector<std::unique_ptr<Case>> all_cases() {
   add("sigmoid", {2, 3}, [](Value x, auto&) { return sigmoid(x); });
   add("tanh", {2, 3}, [](Value x, auto&) { return weft::tanh(x); });
   add("squared_relu", {2, 9}, [](Value x, auto&) { return squared_relu(x); });
+  add("gelu", {2, 9}, [](Value x, auto&) { return gelu(x); });
+  add("attention", {2, 5, 12},
+      [](Value x, auto&) { return attention(x, weft::tanh(x), sigmoid(x), {.heads = 3, .scale = 0}); });
+  add("attention to fewer keys", {2, 5, 12},
+      [](Value x, auto&) { return attention(x, slice(x, 1, 0, 2), slice(x, 1, 3, 5), {.heads = 2, .scale = 0.7F}); });
+  add("slice", {2, 7, 4}, [](Value x, auto&) { return slice(x, -2, 2, 5); });
+  add("concat of a class token", {3, 4, 5}, [=](Value x, auto& s) {
+    return concat(std::array{weight(s, {1, 1, 5}), x}, 1);
+  });
+  add("concat of channels", {3, 4, 5}, [](Value x, auto&) { return concat(std::array{x, slice(x, 2, 1, 3)}, -1); });
   add("reshape", {2, 6}, [](Value x, auto&) { return reshape(x, {3, 1, 4}); });
   add("permute", {2, 3, 4, 5}, [](Value x, auto&) { return permute(x, {0, 3, 1, 2}); });
   add("mean", {2, 3, 4}, [](Value x, auto&) { return mean(x, 1); });

@@ -1,4 +1,6 @@
 // What works element by element, and what normalises or averages rows. ONNX broadcasts as weft does.
+#include <numbers>
+
 #include "onnx/lowering.h"
 
 namespace weft::onnx_export {
@@ -10,6 +12,13 @@ void lower(const Scale& attributes, Lowering& to) {
 }
 void lower(const Sigmoid&, Lowering& to) { to.result("Sigmoid", {to.in(0)}); }
 void lower(const Tanh&, Lowering& to) { to.result("Tanh", {to.in(0)}); }
+
+// As PyTorch writes it, x / √2 first, so that engines recognise it: x · (erf(x/√2) + 1) · 1/2.
+void lower(const Gelu&, Lowering& to) {
+  const std::string erf = to.add("Erf", {to.add("Div", {to.in(0), to.model().number(std::numbers::sqrt2_v<float>)})});
+  const std::string twice = to.add("Mul", {to.in(0), to.add("Add", {erf, to.model().number(1)})});
+  to.result("Mul", {twice, to.model().number(0.5F)});
+}
 
 // x·mix + shifted·(1 − mix); engines fold 1 − mix where mix is constant.
 void lower(const Lerp&, Lowering& to) {

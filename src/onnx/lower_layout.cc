@@ -11,6 +11,23 @@ void lower(const Permute& attributes, Lowering& to) {
             {{"perm", std::vector<std::int64_t>(attributes.order.begin(), attributes.order.end())}});
 }
 
+void lower(const Slice& attributes, Lowering& to) {
+  const auto one = [&](std::int64_t value) { return to.model().integers(std::span(&value, 1)); };
+  to.result("Slice", {to.in(0), one(attributes.begin), one(attributes.end), one(attributes.axis)});
+}
+
+void lower(const Concat& attributes, Lowering& to) {
+  const std::int64_t batch = to.out_shape()[0];
+  Names parts;
+  for (std::size_t i = 0; i < to.inputs(); ++i) {
+    const Shape& shape = to.in_shape(i);
+    std::vector<std::int64_t> extents(shape.extents().begin(), shape.extents().end());
+    extents[0] = batch;
+    parts.push_back(shape[0] == batch ? to.in(i) : to.add("Expand", {to.in(i), to.model().integers(extents)}));
+  }
+  to.result("Concat", parts, {{"axis", std::int64_t{attributes.axis}}});
+}
+
 namespace {
 
 // The weights of an interpolation along one axis, [to,from]: what it makes of the unit vectors.

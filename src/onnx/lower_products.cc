@@ -34,6 +34,22 @@ void lower(const Linear&, Lowering& to) {
   to.result("Add", {to.add("MatMul", {to.in(0), weight}), to.in(2)});
 }
 
+// Heads as batches: softmax(q·kᵀ · scale) · v with q, k, v as [B,heads,T,D]. The scale goes to q, which is the smaller.
+void lower(const Attention& attributes, Lowering& to) {
+  const std::int64_t heads = attributes.heads;
+  const std::int64_t depth = to.in_shape(0)[2] / heads;
+  const auto split = [&](std::size_t i, std::vector<std::int64_t> order) {
+    const Shape& x = to.in_shape(i);
+    return to.transpose(to.reshape(to.in(i), {x[0], x[1], heads, depth}), std::move(order));
+  };
+  const std::string scale = to.model().number(static_cast<float>(attributes.factor(depth)));
+  const std::string q = to.add("Mul", {split(0, {0, 2, 1, 3}), scale});
+  const std::string scores = to.add("MatMul", {q, split(1, {0, 2, 3, 1})});
+  const std::string weights = to.add("Softmax", {scores}, {{"axis", std::int64_t{-1}}});
+  const std::string mixed = to.add("MatMul", {weights, split(2, {0, 2, 1, 3})});
+  to.result_reshaped(to.transpose(mixed, {0, 2, 1, 3}));
+}
+
 // Zeros at the bottom and the right where the patches do not divide the image; then tokens out of [B,C,H,W].
 void lower(const PatchEmbed& attributes, Lowering& to) {
   const Shape& image = to.in_shape(0);
