@@ -10,6 +10,7 @@
 
 #include "core/half.h"
 #include "kernel/math-inl.h"
+#include "kernel/onednn.h"
 #include "kernel/onednn_attention.h"
 #include "kernel/simd.h"
 #include "ops/attention/attention.h"
@@ -217,7 +218,7 @@ class AttentionKernel final : public Kernel {
         keys_(request.in[1].shape[1]),
         channels_(request.in[0].shape[2]),
         heads_(attributes.heads),
-        bf16_(request.precision != DType::kF32),
+        bf16_(request.precision != DType::kF32 && onednn::multiplies_natively(DType::kBF16)),
         factor_(static_cast<float>(attributes.factor(channels_ / heads_) * std::numbers::log2e)),
         tile_(choose_tile(queries_, batch_ * heads_, request.threads)),
         tiles_(quotient_up(queries_, tile_)),

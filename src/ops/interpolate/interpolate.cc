@@ -8,16 +8,35 @@
 namespace weft {
 namespace {
 
-double weight_at(InterpolateMode mode, double distance) {
+double cubic(double a, double distance) {
   const double d = std::abs(distance);
-  if (mode == InterpolateMode::kBilinear) return std::max(0.0, 1 - d);
-  constexpr double kA = -0.75;
-  if (d <= 1) return (kA + 2) * d * d * d - (kA + 3) * d * d + 1;
-  return d < 2 ? kA * d * d * d - 5 * kA * d * d + 8 * kA * d - 4 * kA : 0;
+  if (d <= 1) return (a + 2) * d * d * d - (a + 3) * d * d + 1;
+  return d < 2 ? a * d * d * d - 5 * a * d * d + 8 * a * d - 4 * a : 0;
 }
 
-double source_of(std::int64_t i, std::int64_t in, std::int64_t out) {
-  return (static_cast<double>(i) + 0.5) * static_cast<double>(in) / static_cast<double>(out) - 0.5;
+double weight_at(InterpolateMode mode, double distance) {
+  return mode == InterpolateMode::kBilinear ? std::max(0.0, 1 - std::abs(distance)) : cubic(-0.75, distance);
+}
+
+// What each of the `in` positions along an axis contributes to position `i` of `out`.
+std::vector<double> axis_weights(InterpolateMode mode, std::int64_t i, std::int64_t in, std::int64_t out) {
+  std::vector<double> weights(static_cast<std::size_t>(in));
+  const double step = static_cast<double>(in) / static_cast<double>(out);
+  const double source = (static_cast<double>(i) + 0.5) * step - 0.5;
+  if (mode == InterpolateMode::kBicubicAntialias) {
+    double sum = 0;
+    for (std::int64_t p = 0; p < in; ++p) {
+      sum += weights[static_cast<std::size_t>(p)] =
+          cubic(-0.5, (static_cast<double>(p) - source) / std::max(step, 1.0));
+    }
+    for (double& weight : weights) weight /= sum;
+    return weights;
+  }
+  for (auto p = static_cast<std::int64_t>(std::floor(source)) - 1; static_cast<double>(p) < source + 2; ++p) {
+    weights[static_cast<std::size_t>(std::clamp<std::int64_t>(p, 0, in - 1))] +=
+        weight_at(mode, source - static_cast<double>(p));
+  }
+  return weights;
 }
 
 }  // namespace
@@ -42,23 +61,25 @@ void reference(const Interpolate& attributes, std::span<const Tensor> in, std::s
   const std::int64_t height = shape[1];
   const std::int64_t width = shape[2];
   const std::int64_t channels = shape[3];
-  for (std::int64_t i = 0; i < out[0].elements(); ++i) {
-    const std::int64_t pixel = i / channels;
-    const double sx = source_of(pixel % attributes.out_w, width, attributes.out_w);
-    const double sy = source_of(pixel / attributes.out_w % attributes.out_h, height, attributes.out_h);
-    const std::int64_t image = pixel / attributes.out_w / attributes.out_h;
-    double sum = 0;
-    for (auto p = static_cast<std::int64_t>(std::floor(sy)) - 1; static_cast<double>(p) < sy + 2; ++p) {
-      for (auto q = static_cast<std::int64_t>(std::floor(sx)) - 1; static_cast<double>(q) < sx + 2; ++q) {
-        const double weight = weight_at(attributes.mode, sy - static_cast<double>(p)) *
-                              weight_at(attributes.mode, sx - static_cast<double>(q));
-        const std::int64_t row = std::clamp<std::int64_t>(p, 0, height - 1);
-        const std::int64_t column = std::clamp<std::int64_t>(q, 0, width - 1);
-        sum +=
-            weight * x[static_cast<std::size_t>(((image * height + row) * width + column) * channels + i % channels)];
+  std::int64_t i = 0;
+  for (std::int64_t image = 0; image < shape[0]; ++image) {
+    for (std::int64_t out_row = 0; out_row < attributes.out_h; ++out_row) {
+      const std::vector<double> rows = axis_weights(attributes.mode, out_row, height, attributes.out_h);
+      for (std::int64_t out_column = 0; out_column < attributes.out_w; ++out_column) {
+        const std::vector<double> columns = axis_weights(attributes.mode, out_column, width, attributes.out_w);
+        for (std::int64_t channel = 0; channel < channels; ++channel, ++i) {
+          double sum = 0;
+          for (std::int64_t row = 0; row < height; ++row) {
+            for (std::int64_t column = 0; column < width; ++column) {
+              const std::int64_t from = ((image * height + row) * width + column) * channels + channel;
+              sum += rows[static_cast<std::size_t>(row)] * columns[static_cast<std::size_t>(column)] *
+                     x[static_cast<std::size_t>(from)];
+            }
+          }
+          y[static_cast<std::size_t>(i)] = sum;
+        }
       }
     }
-    y[static_cast<std::size_t>(i)] = sum;
   }
 }
 

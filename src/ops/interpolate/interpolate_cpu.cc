@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <vector>
 
 #include "kernel/simd.h"
 #include "ops/interpolate/interpolate.h"
@@ -16,12 +17,15 @@
 namespace weft {
 namespace {
 
-constexpr std::size_t kTaps = 4;  // bilinear leaves two of them at weight 0
-
 // Where one row or column of the result comes from.
 struct Taps {
-  std::array<std::int64_t, kTaps> position;
-  std::array<float, kTaps> weight;
+  std::vector<std::int64_t> position;
+  std::vector<float> weight;
+
+  void add(std::int64_t p, double w) {
+    position.push_back(p);
+    weight.push_back(static_cast<float>(w));
+  }
 };
 
 }  // namespace
@@ -38,24 +42,20 @@ namespace hn = hwy::HWY_NAMESPACE;
 void weighted_sum(const float* x, const Taps& taps, std::int64_t stride, float* y, std::size_t count) {
   const hn::ScalableTag<float> d;
   const std::size_t lanes = hn::Lanes(d);
-  const float* x0 = x + taps.position[0] * stride;
-  const float* x1 = x + taps.position[1] * stride;
-  const float* x2 = x + taps.position[2] * stride;
-  const float* x3 = x + taps.position[3] * stride;
-  const auto w0 = hn::Set(d, taps.weight[0]);
-  const auto w1 = hn::Set(d, taps.weight[1]);
-  const auto w2 = hn::Set(d, taps.weight[2]);
-  const auto w3 = hn::Set(d, taps.weight[3]);
-  const auto sum = [&](auto v0, auto v1, auto v2, auto v3)
-                       HWY_ATTR { return hn::MulAdd(v0, w0, hn::MulAdd(v1, w1, hn::MulAdd(v2, w2, hn::Mul(v3, w3)))); };
+  const auto sum = [&](auto load) HWY_ATTR {
+    auto total = hn::Zero(d);
+    for (std::size_t k = 0; k < taps.weight.size(); ++k) {
+      total = hn::MulAdd(hn::Set(d, taps.weight[k]), load(x + taps.position[k] * stride), total);
+    }
+    return total;
+  };
   std::size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
-    hn::StoreU(sum(hn::LoadU(d, x0 + i), hn::LoadU(d, x1 + i), hn::LoadU(d, x2 + i), hn::LoadU(d, x3 + i)), d, y + i);
+    hn::StoreU(sum([&](const float* from) HWY_ATTR { return hn::LoadU(d, from + i); }), d, y + i);
   }
   if (i == count) return;
   const std::size_t rest = count - i;
-  store_n(sum(load_n(d, x0 + i, rest), load_n(d, x1 + i, rest), load_n(d, x2 + i, rest), load_n(d, x3 + i, rest)), d,
-          y + i, rest);
+  store_n(sum([&](const float* from) HWY_ATTR { return load_n(d, from + i, rest); }), d, y + i, rest);
 }
 
 // A row of the result, [out_w,C], of an image [H,W,C]: first down its columns to `line` [W,C], then along it.
@@ -78,26 +78,47 @@ namespace {
 
 HWY_EXPORT(interpolate_row);
 
-std::array<double, kTaps> weights_at(InterpolateMode mode, double t) {
-  if (mode == InterpolateMode::kBilinear) return {0, 1 - t, t, 0};
+double cubic_near(double a, double d) { return ((a + 2) * d - (a + 3)) * d * d + 1; }       // |d| ≤ 1
+double cubic_far(double a, double d) { return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a; }  // 1 ≤ |d| ≤ 2
+
+Taps neighbours(InterpolateMode mode, double source, std::int64_t in) {
+  const double floor = std::floor(source);
+  const double t = source - floor;
   constexpr double kA = -0.75;
-  const auto near = [](double d) { return ((kA + 2) * d - (kA + 3)) * d * d + 1; };
-  const auto far = [](double d) { return ((kA * d - 5 * kA) * d + 8 * kA) * d - 4 * kA; };
-  return {far(t + 1), near(t), near(1 - t), far(2 - t)};
+  const std::array<double, 4> weights =
+      mode == InterpolateMode::kBilinear
+          ? std::array<double, 4>{0, 1 - t, t, 0}
+          : std::array<double, 4>{cubic_far(kA, t + 1), cubic_near(kA, t), cubic_near(kA, 1 - t), cubic_far(kA, 2 - t)};
+  Taps taps;
+  for (std::int64_t k = 0; k < 4; ++k) {
+    taps.add(std::clamp<std::int64_t>(static_cast<std::int64_t>(floor) - 1 + k, 0, in - 1),
+             weights[static_cast<std::size_t>(k)]);
+  }
+  return taps;
+}
+
+// All positions nearer than 2·width.
+Taps support(double source, double width, std::int64_t in) {
+  const auto begin = std::max<std::int64_t>(static_cast<std::int64_t>(std::ceil(source - 2 * width)), 0);
+  const auto end = std::min<std::int64_t>(static_cast<std::int64_t>(std::floor(source + 2 * width)) + 1, in);
+  std::vector<double> weights;
+  double sum = 0;
+  for (std::int64_t p = begin; p < end; ++p) {
+    const double d = std::abs(static_cast<double>(p) - source) / width;
+    sum += weights.emplace_back(d <= 1 ? cubic_near(-0.5, d) : cubic_far(-0.5, d));
+  }
+  Taps taps;
+  for (std::int64_t p = begin; p < end; ++p) taps.add(p, weights[static_cast<std::size_t>(p - begin)] / sum);
+  return taps;
 }
 
 std::vector<Taps> taps_of(InterpolateMode mode, std::int64_t in, std::int64_t out) {
-  std::vector<Taps> result(static_cast<std::size_t>(out));
-  const double scale = static_cast<double>(in) / static_cast<double>(out);
-  for (std::size_t i = 0; i < result.size(); ++i) {
-    const double source = (static_cast<double>(i) + 0.5) * scale - 0.5;
-    const double floor = std::floor(source);
-    const auto weights = weights_at(mode, source - floor);
-    for (std::size_t k = 0; k < kTaps; ++k) {
-      const auto position = static_cast<std::int64_t>(floor) - 1 + static_cast<std::int64_t>(k);
-      result[i].position[k] = std::clamp<std::int64_t>(position, 0, in - 1);
-      result[i].weight[k] = static_cast<float>(weights[k]);
-    }
+  std::vector<Taps> result;
+  const double step = static_cast<double>(in) / static_cast<double>(out);
+  for (std::int64_t i = 0; i < out; ++i) {
+    const double source = (static_cast<double>(i) + 0.5) * step - 0.5;
+    result.push_back(mode == InterpolateMode::kBicubicAntialias ? support(source, std::max(step, 1.0), in)
+                                                                : neighbours(mode, source, in));
   }
   return result;
 }
