@@ -44,7 +44,8 @@ bench: ## measure operators and whole models
 	cmake --preset bench
 	cmake --build --preset bench --parallel $(JOBS)
 	build/bench/bin/weft_bench
-	build/bench/bin/weft bench vrwkv_tiny
+	vs=(); [[ ! -d tools/peers/node_modules/onnxruntime-node ]] || vs=(--vs onnxruntime); \
+	build/bench/bin/weft bench vrwkv_tiny --dtype f32,bf16,int8 "$${vs[@]}"
 
 format: ## bring all sources into the one format
 	$(need) clang-format

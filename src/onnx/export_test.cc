@@ -94,10 +94,10 @@ std::vector<std::unique_ptr<Case>> all_cases() {
   add("patch_embed that pads", {2, 3, 7, 10}, [=](Value x, auto& s) {
     return patch_embed(x, weight(s, {5, 3, 4, 3}), std::nullopt, {.patch_h = 4, .patch_w = 3});
   });
-  for (const InterpolateMode mode : {InterpolateMode::kBilinear, InterpolateMode::kBicubic}) {
-    add(fmt::format("interpolate {}", name_of(mode)), {2, 5, 7, 3},
-        [=](Value x, auto&) { return interpolate(x, {.mode = mode, .out_h = 9, .out_w = 4}); });
-    add(fmt::format("interpolate of weights {}", name_of(mode)), {1, 9, 4, 3}, [=](Value x, auto& s) {
+  for (const auto& [mode, mode_name] : enum_names(InterpolateMode{})) {
+    add(fmt::format("interpolate {}", mode_name), {2, 5, 7, 3},
+        [mode = mode](Value x, auto&) { return interpolate(x, {.mode = mode, .out_h = 9, .out_w = 4}); });
+    add(fmt::format("interpolate of weights {}", mode_name), {1, 9, 4, 3}, [=, mode = mode](Value x, auto& s) {
       return weft::add(x, interpolate(weight(s, {1, 5, 7, 3}), {.mode = mode, .out_h = 9, .out_w = 4}));
     });
   }
