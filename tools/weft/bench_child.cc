@@ -123,6 +123,7 @@ void become(const BenchChild::Pipe& pipe, std::vector<std::string> command, cons
   const int errors = dup(STDERR_FILENO);
   if (const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC); nowhere >= 0) dup2(nowhere, STDERR_FILENO);
   std::vector<char*> argv;
+  argv.reserve(command.size() + 1);
   for (std::string& word : command) argv.push_back(word.data());
   argv.push_back(nullptr);
   execvp(argv[0], argv.data());
