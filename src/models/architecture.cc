@@ -14,7 +14,7 @@ namespace weft {
 const Preset* matching_preset(const Family& family, const Json& config) {
   for (const Preset& preset : family.presets) {
     bool same = true;
-    for (const char* extent : {"embed_dims", "depth", "patch_size", "img_size"}) {
+    for (const char* extent : {"embed_dims", "embed_dim", "depth", "patch_size", "img_size", "distilled"}) {
       same = same && config.value(extent, Json()) == preset.config.value(extent, Json());
     }
     if (same) return &preset;

@@ -19,7 +19,7 @@ namespace weft {
 struct ModelValues {
   /// Feature maps [B,C,H,W] of the layers asked for, in their order.
   std::vector<Value> maps;
-  /// Global average of the map that the head reads, that of the last of out_indices(): [B,C].
+  /// What the head reads, [B,C]: the global average of the map of the last of out_indices(), or a class token.
   Value pooled;
   /// [B,classes], when the model has a head.
   std::optional<Value> logits;
@@ -84,9 +84,10 @@ struct Family {
   /// From names and shapes alone; nothing when the tensors are not of this family. `overrides` are options that the
   /// user set: they win over what the file says.
   std::optional<Recognition> (*recognise)(const TensorIndex& tensors, const Json& overrides);
-  /// From the configuration that the official code uses, as the reference cases record it; nothing when `system` is not
-  /// this family's.
-  std::unique_ptr<const Architecture> (*from_official)(std::string_view system, const Json& model);
+  /// From the configuration that the official code uses, as the reference cases record it, and from the tensors of the
+  /// checkpoint where that leaves something open; nothing when `system` is not this family's.
+  std::unique_ptr<const Architecture> (*from_official)(std::string_view system, const Json& model,
+                                                       const TensorIndex& tensors);
 };
 
 /// The published model that a configuration is an instance of, by its extents; null when there is none.

@@ -96,8 +96,10 @@ class CaseRunner {
   // y0: logits where there is a head; then one feature map for each of the out_indices.
   void run_model(const std::string& system) {
     const Json& config = at(meta_, "config");
-    ModelData data{.architecture = configure(system, config)};
     const Checkpoint file = read_checkpoint(folder_ / "weights.pth", {});
+    TensorIndex tensors;
+    for (const auto& [name, tensor] : file.tensors) tensors.emplace(name, tensor.type());
+    ModelData data{.architecture = configure(system, config, tensors)};
     data.weights = {file.tensors.begin(), file.tensors.end()};
     check_weights(data, place_);
     const Tensor input = read(at(at(at(meta_, "inputs"), "x"), "file"));
@@ -135,13 +137,14 @@ class CaseRunner {
     }
   }
 
-  std::unique_ptr<const Architecture> configure(const std::string& system, const Json& config) const {
+  // The official configuration is `config.model`, or `config` itself.
+  std::unique_ptr<const Architecture> configure(const std::string& system, const Json& config,
+                                                const TensorIndex& tensors) const {
+    const Json& official = config.contains("model") ? config["model"] : config;
     std::string known;
     for (const Family& family : families()) {
+      if (auto architecture = family.from_official(system, official, tensors)) return architecture;
       if (system == family.name) return family.configure(config);
-      if (config.contains("model")) {
-        if (auto architecture = family.from_official(system, config["model"])) return architecture;
-      }
       known += fmt::format(" {}", family.name);
     }
     fail<UnsupportedError>(place_, "weft knows no system {}; it has the families{}", printable(system, 60), known);

@@ -33,7 +33,8 @@ std::unique_ptr<const Architecture> configure(const Json& json) {
   return std::make_unique<VisionRwkv>(std::move(config));
 }
 
-std::unique_ptr<const Architecture> configure_official(std::string_view system, const Json& model) {
+std::unique_ptr<const Architecture> configure_official(std::string_view system, const Json& model,
+                                                       const TensorIndex& /*tensors*/) {
   const auto config = from_official(system, model);
   return config ? std::make_unique<VisionRwkv>(*config) : nullptr;
 }

@@ -1,0 +1,99 @@
+#include "models/vit/vit.h"
+
+#include "core/format.h"
+#include "ops/ops.h"
+
+namespace weft::vit {
+namespace {
+
+// timm's, for the weights of products, the tokens and the positions.
+Initializer weight_init() { return init::truncated_normal(0.02F); }
+
+Value affine(Value x, const Scope& s, std::int64_t out) { return linear(x, s, out, weight_init(), init::constant(0)); }
+
+Value norm(Value x, const Scope& s, const Config& c) { return layer_norm(x, s, static_cast<float>(c.norm_eps)); }
+
+// Multi-head self-attention, eq. (5)–(8) of the paper. x [B,T,C]
+Value self_attention(const Scope& s, Value x, const Config& c) {
+  const auto guard = s.enter();
+  const Value qkv =
+      c.qkv_bias ? affine(x, s["qkv"], 3LL * c.embed_dim) : linear(x, s["qkv"], 3LL * c.embed_dim, weight_init());
+  const auto third = [&](std::int64_t i) { return slice(qkv, 2, i * c.embed_dim, (i + 1) * c.embed_dim); };
+  return affine(attention(third(0), third(1), third(2), Attention{.heads = c.num_heads}), s["proj"], c.embed_dim);
+}
+
+Value mlp(const Scope& s, Value x, const Config& c) {
+  const auto guard = s.enter();
+  return affine(gelu(affine(x, s["fc1"], c.hidden())), s["fc2"], c.embed_dim);
+}
+
+// Eq. (2)–(3). x [B,T,C]
+Value block(const Scope& s, Value x, const Config& c) {
+  const auto guard = s.enter();
+  x = add(x, self_attention(s["attn"], norm(x, s["norm1"], c), c));
+  return add(x, mlp(s["mlp"], norm(x, s["norm2"], c), c));
+}
+
+struct Grid {
+  std::int64_t height, width;
+  bool operator==(const Grid&) const = default;
+};
+
+// The positional embedding, [1,prefix + T,C], its grid resized to the present one.
+Value positions(const Scope& s, const Config& c, Grid grid) {
+  const Grid native{c.img_size[0] / c.patch_size, c.img_size[1] / c.patch_size};
+  const std::int64_t prefix = c.prefix_tokens();
+  const std::int64_t rows = prefix + native.height * native.width;
+  const Value table = s.param("pos_embed", {1, rows, c.embed_dim}, weight_init());
+  if (grid == native) return table;
+  const Value map = reshape(slice(table, 1, prefix, rows), {1, native.height, native.width, c.embed_dim});
+  const Value resized = interpolate(
+      map, {.mode = c.interpolate_mode, .out_h = static_cast<int>(grid.height), .out_w = static_cast<int>(grid.width)});
+  const Value patches = reshape(resized, {1, grid.height * grid.width, c.embed_dim});
+  return prefix == 0 ? patches : concat(std::vector{slice(table, 1, 0, prefix), patches}, 1);
+}
+
+// Tokens of class, distillation and patches with their positions, eq. (1): [B,prefix + T,C].
+Value embed(const Scope& s, Value image, const Config& c, Grid& grid) {
+  const PatchEmbed patch{.patch_h = c.patch_size, .patch_w = c.patch_size};
+  grid = {patch.grid_height(image.shape()), patch.grid_width(image.shape())};
+  const Value patches = patch_embed(image, s["patch_embed"]["proj"], c.embed_dim, patch);
+  std::vector<Value> parts;
+  if (c.class_token) parts.push_back(s.param("cls_token", {1, 1, c.embed_dim}, weight_init()));
+  if (c.distilled) parts.push_back(s.param("dist_token", {1, 1, c.embed_dim}, weight_init()));
+  parts.push_back(patches);
+  return add(parts.size() == 1 ? patches : concat(parts, 1), positions(s, c, grid));
+}
+
+// Token `index` of x [B,T,C]: [B,C].
+Value token(Value x, std::int64_t index) {
+  return reshape(slice(x, 1, index, index + 1), {x.shape()[0], x.shape()[2]});
+}
+
+}  // namespace
+
+ModelValues build(Graph& graph, Value image, const Config& c, std::span<const int> layers) {
+  const Scope s(graph);
+  Grid grid{};
+  Value x = embed(s, image, c, grid);
+  const std::int64_t prefix = c.prefix_tokens();
+  const auto patches = [&] { return prefix == 0 ? x : slice(x, 1, prefix, x.shape()[1]); };  // [B,T,C]
+  std::vector<Value> maps(layers.size(), x);
+  for (int i = 0; i < c.depth; ++i) {
+    x = block(s["blocks"][i], x, c);
+    if (i == c.depth - 1 && c.global_pool == GlobalPool::kToken) x = norm(x, s["norm"], c);
+    for (std::size_t j = 0; j < layers.size(); ++j) {
+      if (layers[j] != i) continue;
+      maps[j] = reshape(permute(patches(), {0, 2, 1}), {x.shape()[0], c.embed_dim, grid.height, grid.width});
+    }
+  }
+  const Value pooled = c.global_pool == GlobalPool::kToken ? token(x, 0) : norm(mean(patches(), 1), s["fc_norm"], c);
+  std::optional<Value> logits;
+  if (c.num_classes > 0) logits = affine(pooled, s["head"], c.num_classes);
+  if (c.num_classes > 0 && c.distilled) {
+    logits = scale(add(*logits, affine(token(x, 1), s["head_dist"], c.num_classes)), 0.5F);
+  }
+  return {.maps = std::move(maps), .pooled = pooled, .logits = logits};
+}
+
+}  // namespace weft::vit

@@ -1,0 +1,202 @@
+#include "models/vit/vit.h"
+
+#include <gtest/gtest.h>
+
+#include "api/model_data.h"
+#include "models/config.h"
+#include "verify/verify.h"
+#include "weft/model.h"
+
+namespace weft::vit {
+namespace {
+
+const std::filesystem::path kGolden = std::filesystem::path(WEFT_SOURCE_DIR) / "tests/golden";
+
+struct Published {
+  const char* preset;
+  std::int64_t parameters;
+  double gmacs;
+};
+
+// Parameters exactly; multiply-accumulates as timm's tables print them. timm's counter adds 5 for each element of a
+// layer norm's result, which weft does not count.
+TEST(Vit, PresetsHaveThePublishedSizes) {
+  for (const auto& [preset, parameters, gmacs] : {Published{"vit_tiny_patch16_224", 5'717'416, 1.26},
+                                                  {"vit_small_patch16_224", 22'050'664, 4.61},
+                                                  {"vit_base_patch16_224", 86'567'656, 17.58},
+                                                  {"vit_large_patch16_224", 304'326'632, 61.60},
+                                                  {"deit_tiny_patch16_224", 5'717'416, 1.26},
+                                                  {"deit_small_patch16_224", 22'050'664, 4.61},
+                                                  {"deit_base_patch16_224", 86'567'656, 17.58},
+                                                  {"deit_tiny_distilled_patch16_224", 5'910'800, 1.27},
+                                                  {"deit_small_distilled_patch16_224", 22'436'432, 4.63},
+                                                  {"deit_base_distilled_patch16_224", 87'338'192, 17.68}}) {
+    const auto [family, found] = find_preset(preset);
+    const auto architecture = family->configure(found->config);
+    const auto graph = build_graph(*architecture, {1, 3, 224, 224}, {});
+    EXPECT_EQ(graph->parameter_count(), parameters) << preset;
+    const std::int64_t tokens = 196 + (std::string_view(preset).find("distilled") == std::string_view::npos ? 1 : 2);
+    const std::int64_t norms = 5 * (2 * architecture->depth() + 1) * tokens * found->config["embed_dim"].get<int>();
+    EXPECT_NEAR(static_cast<double>(graph->macs() + norms) * 1e-9, gmacs, 0.00501) << preset;
+    EXPECT_EQ(matching_preset(*family, found->config)->side, 224);
+  }
+}
+
+TEST(Vit, ConfigurationsGoThroughJsonAndBack) {
+  const Config config{.img_size = {48, 32},
+                      .num_classes = 0,
+                      .mlp_ratio = 2.5,
+                      .qkv_bias = false,
+                      .norm_eps = 1e-5,
+                      .distilled = true,
+                      .interpolate_mode = InterpolateMode::kBicubic};
+  Config back;
+  config_from_json(config_to_json(config), back, "test");
+  EXPECT_EQ(back, config);
+}
+
+TEST(Vit, RefusesValuesThatMakeNoNetwork) {
+  const auto error_of = [](const Config& config) -> std::string {
+    try {
+      validate(config);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(error_of({}), "no error");
+  EXPECT_EQ(error_of({.img_size = {224, 230}}), "[vit] img_size must be a multiple of the patch_size 16, got 230");
+  EXPECT_EQ(error_of({.embed_dim = 20, .num_heads = 3}), "[vit] num_heads must be a divisor of embed_dim 20, got 3");
+  EXPECT_EQ(
+      error_of({.depth = 0, .mlp_ratio = 0}),
+      "[vit] depth must be 1 … 1024, got 0; mlp_ratio must be above 0 … 64, with a hidden layer of at least 1, got "
+      "0");
+  EXPECT_EQ(error_of({.class_token = false}), "[vit] class_token must be true where global_pool is token");
+  EXPECT_EQ(error_of({.distilled = true, .global_pool = GlobalPool::kAvg}),
+            "[vit] distilled must be false without a class token or where global_pool is not token");
+  EXPECT_EQ(error_of({.class_token = false, .global_pool = GlobalPool::kAvg}), "no error");
+  EXPECT_EQ((Config{.embed_dim = 49, .mlp_ratio = 3.0 / 49}).hidden(), 3);
+}
+
+// One channel, one layer, one pixel, no head.
+TEST(Vit, TinyExtremesBuild) {
+  for (const GlobalPool pool : {GlobalPool::kToken, GlobalPool::kAvg}) {
+    const Config config{.img_size = {4, 4},
+                        .patch_size = 4,
+                        .num_classes = 0,
+                        .embed_dim = 1,
+                        .depth = 1,
+                        .num_heads = 1,
+                        .class_token = pool == GlobalPool::kToken,
+                        .global_pool = pool};
+    Graph graph("tiny");
+    const Value image = graph.input("image", {DType::kF32, {2, 3, 1, 1}});
+    const ModelValues values = build(graph, image, config, std::vector{0});
+    EXPECT_FALSE(values.logits);
+    EXPECT_EQ(values.pooled.shape(), (Shape{2, 1}));
+    EXPECT_EQ(values.maps[0].shape(), (Shape{2, 1, 1, 1}));
+    std::mt19937_64 random(1);
+    for (const int id : graph.parameters()) {
+      std::vector<float> parameter(static_cast<std::size_t>(graph.value(id).type.shape.elements()));
+      graph.value(id).initializer(parameter, random);
+      for (const float x : parameter) EXPECT_TRUE(std::isfinite(x)) << graph.value(id).name;
+    }
+  }
+}
+
+// Sides that are no multiples of the patch: as if the picture had been padded with zeros.
+TEST(Vit, PadsAsPatchEmbedDoes) {
+  const LoadOptions small{.config = {{"embed_dim", "24"},
+                                     {"num_heads", "3"},
+                                     {"depth", "2"},
+                                     {"img_size", "[32,32]"},
+                                     {"patch_size", "8"},
+                                     {"num_classes", "5"}}};
+  const Session session(Model::create("deit_tiny_distilled_patch16_224", 1, small));
+  Tensor picture(DType::kF32, {1, 3, 37, 29});
+  Tensor padded = Tensor::zeros({DType::kF32, {1, 3, 40, 32}});
+  for (std::int64_t channel = 0, i = 0; channel < 3; ++channel) {
+    for (std::int64_t y = 0; y < 37; ++y) {
+      for (std::int64_t x = 0; x < 29; ++x, ++i) {
+        const auto value = static_cast<float>((i * 7919) % 101) / 50 - 1;
+        picture.mutable_data<float>()[static_cast<std::size_t>(i)] = value;
+        padded.mutable_data<float>()[static_cast<std::size_t>((channel * 40 + y) * 32 + x)] = value;
+      }
+    }
+  }
+  const Features got = session.features(picture, {});
+  const Features want = session.features(padded, {});
+  EXPECT_EQ(got.maps.at(0).shape(), (Shape{1, 24, 5, 4}));
+  EXPECT_EQ(got.pooled.shape(), (Shape{1, 24}));
+  EXPECT_TRUE(std::ranges::equal(got.maps[0].data<float>(), want.maps[0].data<float>()));
+  EXPECT_TRUE(std::ranges::equal(got.pooled.data<float>(), want.pooled.data<float>()));
+}
+
+class VitGolden : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(VitGolden, EqualsTheOfficialCode) {
+  for (const Engine engine : {Engine::kCpu, Engine::kReference}) {
+    const VerifyResult result = verify_case(kGolden / GetParam(), {.engine = engine, .threads = 2});
+    EXPECT_EQ(result.checks.size(), 2U);  // parameters and logits
+    for (const VerifyCheck& check : result.checks) {
+      EXPECT_TRUE(check.passed()) << check.name << ": " << check.error << " > " << check.tolerance;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, VitGolden,
+                         ::testing::Values("vit-cls", "vit-resized", "deit-distilled", "deit-resized"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+TEST(Vit, RecognisesTheOfficialLayouts) {
+  const Model resized = Model::load(kGolden / "vit-resized/weights.pth", {.config = {{"num_heads", "4"}}});
+  EXPECT_EQ(resized.family(), "vit");
+  EXPECT_EQ(resized.classes(), 9);
+  EXPECT_EQ(resized.depth(), 2);
+  const Json config = Json::parse(resized.config());
+  EXPECT_EQ(config["img_size"], Json({24, 24}));
+  EXPECT_EQ(config["embed_dim"], 20);
+  EXPECT_EQ(config["mlp_ratio"], 4.0);
+  EXPECT_EQ(config["qkv_bias"], true);
+  EXPECT_EQ(config["distilled"], false);
+  EXPECT_EQ(config["interpolate_mode"], "bicubic_antialias");
+
+  const Model distilled =
+      Model::load(kGolden / "deit-distilled/weights.pth", {.config = {{"num_heads", "4"}, {"img_size", "[20,36]"}}});
+  EXPECT_EQ(Json::parse(distilled.config())["distilled"], true);
+  EXPECT_EQ(distilled.classes(), 6);
+
+  // 5 x 7 patches are no square, 20 channels no whole heads of 64: the file cannot tell.
+  EXPECT_THROW(Model::load(kGolden / "vit-cls/weights.pth", {.config = {{"num_heads", "3"}}}), ConfigError);
+  EXPECT_THROW(Model::load(kGolden / "vit-resized/weights.pth"), ConfigError);
+  EXPECT_THROW(Model::load(kGolden / "vit-resized/weights.pth", {.config = {{"num_heads", "3"}}}), ConfigError);
+}
+
+// A file of a published size, its names behind a prefix as training frameworks write them.
+TEST(Vit, RecognisesPublishedSizesBehindAPrefix) {
+  const Config official{.embed_dim = 192, .num_heads = 3, .distilled = true};
+  Graph graph("deit");
+  build(graph, graph.input("image", {DType::kF32, {1, 3, 224, 224}}), official, {});
+  TensorIndex tensors;
+  for (const int id : graph.parameters()) tensors.emplace("module." + graph.value(id).name, graph.value(id).type);
+  const auto recognition = recognise(tensors, Json::object());
+  ASSERT_TRUE(recognition);
+  Config config;
+  config_from_json(recognition->config, config, "test");
+  EXPECT_EQ(config, official);
+  EXPECT_EQ(recognition->renamed.at("module.cls_token"), "cls_token");
+  for (const Finding& finding : recognition->findings) {
+    const bool traceless = finding.option == "num_heads" || finding.option == "norm_eps" ||
+                           finding.option == "interpolate_mode" || finding.option == "img_size";
+    EXPECT_EQ(finding.assumed, traceless) << finding.option;
+  }
+  tensors.erase("module.pos_embed");
+  EXPECT_FALSE(recognise(tensors, Json::object()));
+}
+
+}  // namespace
+}  // namespace weft::vit
