@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "api/model_data.h"
 #include "graph/evaluate.h"
 #include "io/mapped_file.h"
 #include "io/safetensors.h"
@@ -21,8 +22,6 @@ namespace {
 
 using testing::random_tensor;
 using testing::refuses;
-
-using Weights = std::map<std::string, Tensor, std::less<>>;
 
 // A small graph: `build` computes from x, of this shape, and from parameters declared in its scope.
 struct Case {
@@ -232,6 +231,8 @@ TEST(OnnxExport, RefusesMoreThanTwoGigabytes) {
   EXPECT_TRUE(refuses([&] { export_onnx(c.graph, {}); }, "less than 2 GiB"));
 }
 
+constexpr std::string_view kNoRuntime = "tools/peers has no onnxruntime-node: scripts/peers installs it";
+
 // Runs all cases in one process. False, with a line, where Node.js or its package is missing.
 bool run_in_onnx_runtime(const std::filesystem::path& folder, std::size_t cases) {
   const std::string script = WEFT_SOURCE_DIR "/src/onnx/testing/run.mjs";
@@ -256,7 +257,7 @@ TEST(OnnxExport, OnnxRuntimeComputesTheSame) {
     write_safetensors(folder / (name + ".in"), {{"x", inputs.back()}});
   }
   if (!run_in_onnx_runtime(folder.path(), cases.size())) {
-    GTEST_SKIP() << "no node with onnxruntime-node: npm ci --ignore-scripts in tools/peers installs it";
+    GTEST_SKIP() << kNoRuntime;
   }
   for (std::size_t i = 0; i < cases.size(); ++i) {
     SCOPED_TRACE(cases[i]->name);
@@ -267,6 +268,29 @@ TEST(OnnxExport, OnnxRuntimeComputesTheSame) {
     EXPECT_EQ(file.tensors[0].first, "y");
     ASSERT_EQ(file.tensors[0].second.shape(), want.shape());
     EXPECT_LE(testing::relative_error(file.tensors[0].second, want), c.tolerance);
+  }
+}
+
+TEST(OnnxExport, AVisionTransformerComputesTheSame) {
+  // The positional embedding is resized, so a constant is folded.
+  const Model model = Model::create(
+      "deit_tiny_distilled_patch16_224", 3,
+      {.section = "", .config = {{"embed_dim", "24"}, {"depth", "2"}, {"num_classes", "7"}, {"img_size", "[64,64]"}}});
+  const Tensor input = random_tensor({2, 3, 48, 80}, 4);
+  const auto graph = build_graph(*model.data().architecture, input.shape(), std::array{0, 1});
+  const testing::TemporaryDirectory folder;
+  testing::write_text(folder / "0.onnx", export_onnx(*graph, model.data().weights));
+  write_safetensors(folder / "0.in", {{"image", input}});
+  if (!run_in_onnx_runtime(folder.path(), 1)) GTEST_SKIP() << kNoRuntime;
+  const std::vector<Tensor> want = evaluate_reference(*graph, model.data().weights, std::span(&input, 1));
+  const SafetensorsFile file = read_safetensors(map_file(folder / "0.out"));
+  ASSERT_EQ(file.tensors.size(), want.size());
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    SCOPED_TRACE(graph->outputs()[i].name);
+    EXPECT_EQ(file.tensors[i].first, graph->outputs()[i].name);
+    ASSERT_EQ(file.tensors[i].second.shape(), want[i].shape());
+    // Two layers of sums over 24 … 96 products, and the patches' over 768, each rounded to 2^-24.
+    EXPECT_LE(testing::relative_error(file.tensors[i].second, want[i]), 0x1p-16);
   }
 }
 

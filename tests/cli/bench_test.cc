@@ -159,6 +159,80 @@ class BenchPeer : public ::testing::Test {
   std::string model_ = write_small_model(folder_ / "m.safetensors");
 };
 
+TEST_F(BenchPeer, TakesTurnsAndIsComparedWith) {
+  const Outcome outcome = bench(with_node("echo '{\"seconds\": 2}'"));
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.err, "");
+  std::vector<Json> rows = json_lines(outcome.out);
+  ASSERT_EQ(rows.size(), 2U);
+  const double own = rows[0]["median_ms"].get<double>() / 1e3;
+  EXPECT_NEAR(rows[0]["vs"].get<double>(), 2 / own, 1e-6 * 2 / own);
+  EXPECT_LE(rows[0]["vs_p10"], rows[0]["vs"]);
+  EXPECT_GE(rows[0]["vs_p90"], rows[0]["vs"]);
+  EXPECT_EQ(rows[1]["engine"], "onnxruntime");
+  EXPECT_EQ(rows[1]["model"], "deit_tiny_patch16_224");
+  EXPECT_EQ(rows[1]["dtype"], "f32");
+  EXPECT_EQ(rows[1]["threads"], 1);
+  EXPECT_EQ(rows[1]["tokens"], 4);
+  EXPECT_EQ(rows[1]["median_ms"], 2000);
+  EXPECT_EQ(rows[1]["peak_resident_bytes"], 123456);
+  EXPECT_FALSE(rows[1].contains("working_bytes"));
+  EXPECT_FALSE(rows[1].contains("vs"));
+  EXPECT_EQ(read_text(folder_ / "arguments"), "1 0\n");
+  const std::string onnx = read_text(folder_ / "model");
+  EXPECT_TRUE(onnx.starts_with("\x08\x08\x12\x04weft")) << onnx.substr(0, 40);  // IR version 8, producer
+}
+
+TEST_F(BenchPeer, OneForEachCombinationThatDiffersForIt) {
+  const RunOptions options = with_node("echo '{\"seconds\": 2}'");
+  const Outcome outcome =
+      weft_command({"bench", model_, "vrwkv_tiny", "--set", "depth=1", "--size", "32", "--threads", "1,2", "--dtype",
+                    "f32,bf16", "--min-time", "0", "--vs", "onnxruntime", "--vs-spinning", "--json"},
+                   options);
+  std::vector<Json> rows = json_lines(outcome.out);
+  EXPECT_EQ(std::ranges::count_if(rows, [](const Json& row) { return row["engine"] == "onnxruntime"; }), 2);
+  EXPECT_TRUE(read_text(folder_ / "arguments").ends_with(" 1\n"));
+}
+
+TEST_F(BenchPeer, MayDie) {
+  const Outcome outcome = bench(with_node("kill -9 $$"));
+  expect_error(outcome, 0, "out of memory?");
+  std::vector<Json> rows = json_lines(outcome.out);
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_GE(rows[0]["runs"], 5);
+  EXPECT_FALSE(rows[0].contains("vs"));
+  EXPECT_NE(rows[1]["error"].get<std::string>().find("signal 9"), std::string::npos);
+  expect_error(bench(with_node("exit 3")), 0, "ended early");
+  expect_error(bench(with_node("echo '{\"error\": \"no room\"}'")), 0, "no room");
+  expect_error(bench(with_node("echo no JSON")), 0, "expected JSON");
+  expect_error(bench(with_node("echo '{}'")), 0, "seconds");
+}
+
+TEST_F(BenchPeer, IsInTheTableForPeople) {
+  const RunOptions options = with_node("echo '{\"seconds\": 2}'");
+  const Outcome outcome =
+      weft_command({"bench", model_, "--size", "32", "--min-time", "0", "--vs", "onnxruntime"}, options);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  for (const char* part : {"peer/this", "deit_tiny_patch16_224 [onnxruntime]", "2000.00", "onnxruntime 9.8.7"}) {
+    EXPECT_NE(outcome.out.find(part), std::string::npos) << part << " in\n" << outcome.out;
+  }
+}
+
+TEST_F(BenchPeer, TheRealOneIsMeasured) {
+  if (!fs::exists(fs::path(WEFT_SOURCE_DIR) / "tools/peers/node_modules/onnxruntime-node")) {
+    GTEST_SKIP() << "tools/peers has no onnxruntime-node: scripts/peers installs it";
+  }
+  const Outcome outcome = bench({});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.err, "");
+  std::vector<Json> rows = json_lines(outcome.out);
+  ASSERT_EQ(rows.size(), 2U);
+  ASSERT_TRUE(rows[1].contains("median_ms")) << outcome.out;
+  EXPECT_GE(rows[1]["runs"], 5);
+  EXPECT_GT(rows[1]["peak_resident_bytes"], 10 << 20);
+  EXPECT_GT(rows[0]["vs"], 0);
+}
+
 TEST_F(BenchPeer, WhatItCannotServeIsARowAndNoFailure) {
   const Outcome outcome = bench(with_node("echo '{\"seconds\": 1}'"), "onnxruntime:vrwkv_tiny");
   expect_error(outcome, 0, "the peer failed");

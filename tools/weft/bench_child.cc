@@ -101,10 +101,15 @@ Json BenchChild::answer() {
   return json;
 }
 
-Json BenchChild::ask(const std::string& request) {
+double BenchChild::ask(const std::string& request, const std::string& name) {
   std::fputs((request + "\n").c_str(), to_.get());
   std::fflush(to_.get());
-  return answer();
+  const Json json = answer();
+  const auto number = json.find(name);
+  if (number == json.end() || !number->is_number()) {
+    throw Error(fmt::format("{}: expected a number of {}, got {}", name_, name, printable(dump(json))));
+  }
+  return number->get<double>();
 }
 
 void say(std::FILE* to, const Json& json) {

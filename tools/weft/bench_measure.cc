@@ -26,7 +26,7 @@ class MachinePeaks {
     Peak& peak = peaks_.at(key(c));
     if (peak.rates.size() >= kMinRuns && peak.spent > run_seconds / 4) return;
     const auto start = std::chrono::steady_clock::now();
-    peak.rates.push_back(peak.child.ask("run")["rate"].get<double>());
+    peak.rates.push_back(peak.child.ask("run", "rate"));
     peak.spent += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
   double median(const BenchCase& c) const {
@@ -98,7 +98,7 @@ std::vector<Measurement> measure(const std::vector<BenchCase>& cases, const Peer
       Measurement& m = all[i];
       if (!children[i] || enough(m, min_time)) continue;
       try {
-        m.seconds.push_back(children[i]->ask("run")["seconds"].get<double>());
+        m.seconds.push_back(children[i]->ask("run", "seconds"));
         ran[{m.what.dtype, m.what.threads}] = &m;
         more = true;
       } catch (const Error& error) {
@@ -112,7 +112,11 @@ std::vector<Measurement> measure(const std::vector<BenchCase>& cases, const Peer
   for (std::size_t i = 0; i < children.size(); ++i) {
     if (!children[i]) continue;
     all[i].machine_rate = peaks.median(all[i].what);
-    all[i].peak_bytes = children[i]->ask("memory")["peak"].get<std::int64_t>();
+    try {
+      all[i].peak_bytes = static_cast<std::int64_t>(children[i]->ask("memory", "peak"));
+    } catch (const Error& error) {
+      all[i].error = error.what();
+    }
   }
   compare_with_peers(all);
   return all;

@@ -63,10 +63,14 @@ Json BenchFacts::to_json() const {
 }
 
 BenchFacts BenchFacts::from_json(const Json& json) {
-  return {.macs = json["macs"].get<std::int64_t>(),
-          .tokens = json["tokens"].get<std::int64_t>(),
-          .threads = json["threads"].get<int>(),
-          .working_bytes = json["working_bytes"].get<std::int64_t>()};
+  try {
+    return {.macs = json.at("macs").get<std::int64_t>(),
+            .tokens = json.at("tokens").get<std::int64_t>(),
+            .threads = json.at("threads").get<int>(),
+            .working_bytes = json.at("working_bytes").get<std::int64_t>()};
+  } catch (const Json::exception&) {
+    throw Error(fmt::format("a process that was started answered {}", printable(dump(json))));
+  }
 }
 
 BenchGraph bench_graph(const BenchCase& c) {

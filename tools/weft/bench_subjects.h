@@ -36,6 +36,7 @@ struct BenchFacts {
   std::int64_t working_bytes = -1;  // −1: not known
 
   Json to_json() const;
+  /// Throws Error for what is no answer of this kind.
   static BenchFacts from_json(const Json& json);
 };
 
