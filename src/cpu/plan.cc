@@ -54,10 +54,8 @@ struct Plan::Run {
     const std::span bases = std::span(context.bases_).subspan(wiring.first);
     const std::span<std::byte* const> out = bases.subspan(wiring.inputs, wiring.outputs);
     timed(stage.first, [&] {
-      plan.steps_[stage.first].kernel->run({.in = {bases.data(), wiring.inputs},
-                                            .out = out,
-                                            .scratch = arena() + stage.memory,
-                                            .workers = workers});
+      plan.steps_[stage.first].kernel->run(
+          {.in = {bases.data(), wiring.inputs}, .out = out, .scratch = arena() + stage.memory, .workers = workers});
     });
   }
 
@@ -85,6 +83,15 @@ struct Plan::Run {
     });
   }
 
+  // Slices are too short for the hardware to foresee the next.
+  void prefetch(std::size_t operand, std::int64_t begin, std::int64_t end) const {
+    constexpr std::size_t kLine = 64;
+    const std::size_t row = plan.operands_[operand].row_bytes;
+    const std::byte* at = context.bases_[operand] + static_cast<std::size_t>(begin) * row;
+    const std::byte* const stop = context.bases_[operand] + static_cast<std::size_t>(end) * row;
+    for (; at < stop; at += kLine) __builtin_prefetch(at, 0, 3);
+  }
+
   void tiles(const Stage& stage) const {
     workers.parallel_for(stage.rows, stage.tile_rows, [&](std::int64_t tile, std::int64_t tile_end) {
       std::byte* const memory =
@@ -92,6 +99,8 @@ struct Plan::Run {
       for (const Section& section : stage.sections) {
         for (std::int64_t begin = tile; begin < tile_end; begin += section.slice_rows) {
           const std::int64_t end = std::min(tile_end, begin + section.slice_rows);
+          for (const std::size_t operand : section.streams)
+            prefetch(operand, end, std::min(tile_end, end + section.slice_rows));
           for (std::size_t step = section.first; step <= section.last; ++step) {
             rows(stage, step, memory, tile, begin, end);
           }

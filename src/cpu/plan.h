@@ -91,11 +91,12 @@ class Plan {
     std::size_t first = 0;
     std::size_t last = 0;  // inclusive
     std::int64_t slice_rows = 0;
+    std::vector<std::size_t> streams = {};  // operands that are read by rows from memory, not from the tile's
   };
   // Either one step of a whole kernel or sections of row kernels.
   struct Stage {
     std::size_t first = 0;
-    std::size_t last = 0;  // inclusive
+    std::size_t last = 0;   // inclusive
     std::int64_t rows = 0;  // 0: a whole kernel
     std::int64_t tile_rows = 0;
     std::vector<Section> sections;

@@ -7,18 +7,22 @@
 #include "cpu/memory_plan.h"
 #include "cpu/plan.h"
 #include "kernel/encode.h"
+#include "ops/elementwise/elementwise.h"
 #include "ops/kernels.h"
 
 namespace weft {
 namespace {
 
 // What a tile's intermediate results may take of a core's second-level cache (1 MiB and more where AVX-512 is; half of
-// it is left to weights), and a slice's of the first (32 KiB and more).
+// it is left to weights). A slice's are smaller, but no smaller than pays for the calls; what it reads next from memory
+// is fetched ahead.
 constexpr std::size_t kTileBytes = 640 * 1024;
-constexpr std::size_t kSliceBytes = 24 * 1024;
+constexpr std::size_t kSliceBytes = 96 * 1024;
 // Products are at their best rate from some 32 rows on, and no better beyond these.
 constexpr std::int64_t kMostTileRows = 256;
 constexpr std::int64_t kFewestTileRows = 32;
+
+constexpr std::string_view kEncode = "encode";
 
 }  // namespace
 
@@ -39,6 +43,7 @@ class PlanBuilder {
       if (needed_[static_cast<std::size_t>(node.outputs[0])]) add(node);
     }
     bind_outputs();
+    schedule();
     group();
     place();
   }
@@ -54,6 +59,7 @@ class PlanBuilder {
     int buffer = -1;  // of a root in the arena
     int port = -1;    // of a root that is an input or is written straight to an output
     bool is_input = false;
+    bool sole_view = true;  // what it is a view of is wanted by nobody else
     std::size_t bytes = 0;
     // Of roots:
     int maker = -1;         // step that writes it
@@ -63,6 +69,12 @@ class PlanBuilder {
 
   struct Operands {
     std::vector<int> inputs, outputs;
+  };
+
+  // A value's encoded rows, and for kI8 their scales.
+  struct Encoded {
+    int rows = -1;
+    int scales = -1;
   };
 
   // Rows of a step's operands that it reads or writes by rows.
@@ -108,14 +120,21 @@ class PlanBuilder {
 
   void mark_needed() {
     needed_.assign(values_.size(), false);
-    for (const Graph::Output& output : graph_.outputs()) needed_[static_cast<std::size_t>(output.value)] = true;
+    consumers_.assign(values_.size(), 0);
+    for (const Graph::Output& output : graph_.outputs()) {
+      needed_[static_cast<std::size_t>(output.value)] = true;
+      ++consumers_[static_cast<std::size_t>(output.value)];
+    }
     const auto nodes = graph_.nodes();
     for (std::size_t i = nodes.size(); i-- > 0;) {
       const bool wanted =
           std::ranges::any_of(nodes[i].outputs, [&](int id) { return needed_[static_cast<std::size_t>(id)]; });
       if (!wanted) continue;
       for (const int id : nodes[i].outputs) needed_[static_cast<std::size_t>(id)] = true;
-      for (const int id : nodes[i].inputs) needed_[static_cast<std::size_t>(id)] = true;
+      for (const int id : nodes[i].inputs) {
+        needed_[static_cast<std::size_t>(id)] = true;
+        ++consumers_[static_cast<std::size_t>(id)];
+      }
     }
   }
 
@@ -128,10 +147,11 @@ class PlanBuilder {
       if (foldable) {
         state(out).constant = state(node.inputs[0]).constant->reshaped(graph_.value(out).type.shape);
       } else {
-        state(out).root = state(node.inputs[0]).root;
+        alias(out, node.inputs[0]);
       }
       return;
     }
+    if (!foldable && absorbed(node)) return;
     std::vector<TensorType> in, out;
     std::vector<const Tensor*> constants;
     for (const int id : node.inputs) {
@@ -149,44 +169,84 @@ class PlanBuilder {
     std::unique_ptr<Kernel> kernel = make_kernel(node.operation, request);
 
     std::vector<int> inputs = node.inputs;
+    int scales = -1;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       const DType encoding = kernel->encoding(static_cast<int>(i));
-      if (encoding != DType::kF32) inputs[i] = encoded(inputs[i], encoding, node.place);
+      if (encoding == DType::kF32) continue;
+      const Encoded copy = encoded(inputs[i], encoding, node.place);
+      inputs[i] = copy.rows;
+      scales = copy.scales;
     }
+    std::unique_ptr<RowKernel> decoder = kernel->make_decoder();
+    const int result = node.outputs[0];
+    const int raw = decoder ? new_value(state(result).bytes) : result;
+    std::vector<int> outputs = node.outputs;
+    outputs[0] = raw;
     append(std::move(kernel), std::string(node.operation.name()), node.place, node.operation.macs(in),
-           {std::move(inputs), node.outputs});
+           {std::move(inputs), std::move(outputs)});
+    if (decoder) append(std::move(decoder), "decode", node.place, 0, {{raw, scales}, {result}});
   }
 
-  // The encoded copy of a value, made by a step of its own unless there is one already.
-  int encoded(int id, DType encoding, const std::string& place) {
-    const std::int64_t k = graph_.value(id).type.shape[-1];
-    const auto [entry, is_new] = encoded_.try_emplace({state(id).root, encoding, k}, static_cast<int>(values_.size()));
-    if (!is_new) return entry->second;
-    const std::int64_t rows = row_count(graph_.value(id).type.shape);
-    const int copy = entry->second;
+  // The maker of the node's input, when nobody else wants that input; else null.
+  Kernel* sole_maker(int id) {
+    const int maker = root_of(id).maker;
+    return wanted_once(id) && maker >= 0 ? step(maker).kernel.get() : nullptr;
+  }
+
+  // Whether the kernel before an activation does it in passing: then both values are one.
+  bool absorbed(const Graph::Node& node) {
+    const Activation activation = activation_of(node.operation);
+    if (activation == Activation::kNone) return false;
+    Kernel* const maker = sole_maker(node.inputs[0]);
+    if (!maker || !maker->absorb(activation)) return false;
+    alias(node.outputs[0], node.inputs[0]);
+    return true;
+  }
+
+  // `id` is another name for the memory of `of`.
+  void alias(int id, int of) {
+    state(id).root = state(of).root;
+    state(id).sole_view = wanted_once(of);
+  }
+  bool wanted_once(int id) { return state(id).sole_view && consumers_[static_cast<std::size_t>(id)] == 1; }
+
+  int new_value(std::size_t bytes) {
+    const int id = static_cast<int>(values_.size());
     ValueState& value = values_.emplace_back();
-    value.root = copy;
-    value.bytes = encoded_row_bytes(encoding, k) * static_cast<std::size_t>(rows);
-    append(make_encoder(encoding, rows, k), "encode", place, 0, {{id}, {copy}});
+    value.root = id;
+    value.bytes = bytes;
+    return id;
+  }
+
+  // The encoded form of a value: made so by its maker if nobody else wants it otherwise, else by a step of its own,
+  // unless there is one already.
+  Encoded encoded(int id, DType encoding, const std::string& place) {
+    const Shape& shape = graph_.value(id).type.shape;
+    const std::int64_t rows = row_count(shape);
+    const std::size_t bytes = size_of(encoding) * static_cast<std::size_t>(shape.elements());
+    Kernel* const maker = sole_maker(id);
+    if (maker && maker->encode_output(encoding)) {
+      root_of(id).bytes = bytes;
+      return {state(id).root};
+    }
+    const std::tuple key{state(id).root, encoding, shape[-1]};
+    if (const auto found = encoded_.find(key); found != encoded_.end()) return found->second;
+    Encoded copy{new_value(bytes)};
+    if (encoding == DType::kI8) copy.scales = new_value(sizeof(RowScale) * static_cast<std::size_t>(rows));
+    encoded_.emplace(key, copy);
+    Operands operands{{id}, {copy.rows}};
+    if (copy.scales >= 0) operands.outputs.push_back(copy.scales);
+    append(make_encoder(encoding, rows, shape[-1]), std::string(kEncode), place, 0, std::move(operands));
     return copy;
   }
 
   void append(std::unique_ptr<Kernel> kernel, std::string operation, std::string place, std::int64_t macs,
               Operands operands) {
     const int index = static_cast<int>(plan_.steps_.size());
-    std::size_t bytes = 0;
-    for (const int id : operands.inputs) {
-      bytes += state(id).bytes;
-      root_of(id).uses.push_back(index);
-    }
-    for (const int id : operands.outputs) {
-      bytes += state(id).bytes;
-      state(id).maker = index;
-    }
+    for (const int id : operands.outputs) state(id).maker = index;
     require<UnsupportedError>(operands.inputs.size() <= kMaxOperands && operands.outputs.size() <= kMaxOperands,
                               operation, "the CPU engine takes {} inputs at most", kMaxOperands);
-    plan_.steps_.push_back({std::move(kernel), std::move(operation), std::move(place), macs,
-                            static_cast<std::int64_t>(bytes), 0});
+    plan_.steps_.push_back({std::move(kernel), std::move(operation), std::move(place), macs, 0, 0});
     operands_.push_back(std::move(operands));
   }
 
@@ -200,6 +260,37 @@ class PlanBuilder {
     }
     Tensor scratch(DType::kU8, Shape{static_cast<std::int64_t>(kernel.scratch_bytes())});
     kernel.run({.in = in, .out = out, .scratch = scratch.mutable_raw(), .workers = workers_});
+  }
+
+  // Encodes each value as soon as it is there: what is read while it is hot need not be kept. Then numbers the steps.
+  void schedule() {
+    std::vector<std::size_t> order;
+    std::vector<std::vector<std::size_t>> after(plan_.steps_.size());  // encoding steps, behind what they encode
+    for (std::size_t i = 0; i < plan_.steps_.size(); ++i) {
+      const int maker = plan_.steps_[i].operation == kEncode ? root_of(operands_[i].inputs[0]).maker : -1;
+      if (maker >= 0) after[static_cast<std::size_t>(maker)].push_back(i);
+    }
+    std::vector<bool> placed(plan_.steps_.size());
+    for (std::size_t i = 0; i < plan_.steps_.size(); ++i) {
+      if (placed[i]) continue;
+      order.push_back(i);
+      for (const std::size_t encoder : after[i]) {
+        order.push_back(encoder);
+        placed[encoder] = true;
+      }
+    }
+    std::vector<Plan::Step> steps;
+    std::vector<Operands> operands;
+    for (ValueState& value : values_) value.uses.clear();
+    for (const std::size_t old : order) {
+      const int index = static_cast<int>(steps.size());
+      for (const int id : operands_[old].inputs) root_of(id).uses.push_back(index);
+      for (const int id : operands_[old].outputs) state(id).maker = index;
+      steps.push_back(std::move(plan_.steps_[old]));
+      operands.push_back(std::move(operands_[old]));
+    }
+    plan_.steps_ = std::move(steps);
+    operands_ = std::move(operands);
   }
 
   void bind_outputs() {
@@ -267,6 +358,9 @@ class PlanBuilder {
     plan_.arena_bytes_ = memory.bytes;
     for (std::size_t i = 0; i < plan_.stages_.size(); ++i) plan_.stages_[i].memory = memory.offsets[stage_buffers_[i]];
     for (int i = 0; i < static_cast<int>(plan_.steps_.size()); ++i) wire(i, memory);
+    for (Plan::Stage& s : plan_.stages_) {
+      for (Plan::Section& section : s.sections) find_streams(section);
+    }
     for (const auto& [value, port] : copied_outputs_) {
       plan_.copies_.push_back({locate(value, memory), port, graph_.value(value).type.bytes()});
     }
@@ -280,19 +374,20 @@ class PlanBuilder {
       bytes = step(static_cast<int>(s.first)).kernel->scratch_bytes();
     } else {
       const Locals tiled = tile_locals(s);
-      s.tile_rows = choose_tile_rows(
-          s.rows,
-          std::clamp(static_cast<std::int64_t>(kTileBytes / std::max<std::size_t>(peak(tiled, 1), 1)), kFewestTileRows,
-                     kMostTileRows),
-          workers_.count());
+      s.tile_rows =
+          choose_tile_rows(s.rows,
+                           std::clamp(static_cast<std::int64_t>(kTileBytes / std::max<std::size_t>(peak(tiled, 1), 1)),
+                                      kFewestTileRows, kMostTileRows),
+                           workers_.count());
       std::size_t next = assign(tiled, s.tile_rows, In::kTile, 0);
       for (Plan::Section& section : s.sections) {
         const Locals sliced = slice_locals(section);
         const bool high = row_kernel(static_cast<int>(section.first))->wants_high_tiles();
         const std::size_t per_row = std::max(peak(sliced, 1), section_row_bytes(section));
-        section.slice_rows = high ? s.tile_rows
-                                  : std::clamp(static_cast<std::int64_t>(kSliceBytes / std::max<std::size_t>(per_row, 1)),
-                                               std::int64_t{1}, s.tile_rows);
+        section.slice_rows =
+            high ? s.tile_rows
+                 : std::clamp(static_cast<std::int64_t>(kSliceBytes / std::max<std::size_t>(per_row, 1)),
+                              std::int64_t{1}, s.tile_rows);
         next = std::max(next, assign(sliced, section.slice_rows, In::kSlice, next));
       }
       s.scratch = next;
@@ -465,10 +560,12 @@ class PlanBuilder {
     const Operands& all = operands(i);
     Plan::Wiring wiring{plan_.operands_.size(), all.inputs.size(), all.outputs.size()};
     RowKernel* const rows = stage(stage_of(i)).rows > 0 ? row_kernel(i) : nullptr;
+    for (const int id : all.inputs) step(i).bytes += static_cast<std::int64_t>(root_of(id).bytes);
+    for (const int id : all.outputs) step(i).bytes += static_cast<std::int64_t>(root_of(id).bytes);
     for (std::size_t j = 0; j < all.inputs.size(); ++j) {
       Location location = locate(all.inputs[j], memory);
       if (rows && rows->reads_by_rows(static_cast<int>(j))) {
-        location.row_bytes = row_bytes(state(all.inputs[j]).bytes, rows->rows());
+        location.row_bytes = row_bytes(root_of(all.inputs[j]).bytes, rows->rows());
       }
       plan_.operands_.push_back(location);
     }
@@ -478,6 +575,24 @@ class PlanBuilder {
       plan_.operands_.push_back(location);
     }
     plan_.wiring_.push_back(wiring);
+  }
+
+  void find_streams(Plan::Section& section) {
+    if (row_kernel(static_cast<int>(section.first))->wants_high_tiles()) return;
+    std::vector<int> seen;
+    for (std::size_t i = section.first; i <= section.last; ++i) {
+      const Operands& all = operands(static_cast<int>(i));
+      for (std::size_t j = 0; j < all.inputs.size(); ++j) {
+        const std::size_t operand = plan_.wiring_[i].first + j;
+        const int root = state(all.inputs[j]).root;
+        const bool in_memory = !state(all.inputs[j]).constant && !state(root).local;
+        const bool made_here = state(root).maker >= static_cast<int>(section.first);
+        if (!in_memory || made_here || plan_.operands_[operand].row_bytes == 0) continue;
+        if (std::ranges::find(seen, root) != seen.end()) continue;
+        seen.push_back(root);
+        section.streams.push_back(operand);
+      }
+    }
   }
 
   Location locate(int id, const MemoryPlan& memory) {
@@ -500,8 +615,9 @@ class PlanBuilder {
   DType precision_;
   std::vector<ValueState> values_;
   std::vector<bool> needed_;
+  std::vector<int> consumers_;      // of each value of the graph: nodes and outputs that want it
   std::vector<Operands> operands_;  // of each step
-  std::map<std::tuple<int, DType, std::int64_t>, int> encoded_;
+  std::map<std::tuple<int, DType, std::int64_t>, Encoded> encoded_;
   std::vector<Lifetime> buffers_;           // in the arena; lifetimes in stages
   std::vector<std::size_t> stage_buffers_;  // of each stage's memory
   std::map<int, int> taken_;                // values whose buffers others have taken over, and by whom

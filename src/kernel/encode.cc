@@ -34,8 +34,17 @@ void encode_bf16(const float* x, std::uint16_t* y, std::int64_t count) {
   for (; i < count; ++i) y[i] = to_bfloat16(x[i]).bits;
 }
 
+// Bytes of (x − low)·factor, which lies in [0, 255.5): adding 2^23 rounds to the nearest integer and leaves it in the
+// lowest bits.
+HWY_INLINE auto quantise(V x, V low, V factor) {
+  const D d;
+  const hn::RebindToUnsigned<D> du;
+  const V shifted = hn::MulAdd(hn::Sub(x, low), factor, hn::Set(d, 0x1p23F));
+  return hn::TruncateTo(hn::Rebind<std::uint8_t, D>(), hn::BitCast(du, shifted));
+}
+
 // One row of k elements to bytes, scale and low.
-HWY_INLINE void encode_row(const float* x, std::uint8_t* y, float* scale_and_low, std::size_t k) {
+HWY_INLINE RowScale encode_row(const float* x, std::uint8_t* y, std::size_t k) {
   const D d;
   const hn::Rebind<std::uint8_t, D> d8;
   const std::size_t lanes = hn::Lanes(d);
@@ -62,50 +71,42 @@ HWY_INLINE void encode_row(const float* x, std::uint8_t* y, float* scale_and_low
     high0 = hn::Max(high0, a);
     poison0 = hn::MulAdd(a, zero, poison0);
   }
-  const float low = hn::GetLane(hn::MinOfLanes(d, hn::Min(low0, low1)));
-  const float high = hn::GetLane(hn::MaxOfLanes(d, hn::Max(high0, high1)));
+  const float least = hn::GetLane(hn::MinOfLanes(d, hn::Min(low0, low1)));
+  const float most = hn::GetLane(hn::MaxOfLanes(d, hn::Max(high0, high1)));
   const float poison = hn::GetLane(hn::SumOfLanes(d, hn::Add(poison0, poison1)));
-  const float range = high - low;
-  scale_and_low[0] = range / 255 + poison;
-  scale_and_low[1] = low;
-  const V offset = hn::Set(d, low);
+  const float range = most - least;
+  const RowScale row{range * (1.0F / 255) + poison, least};
+  const V low = hn::Set(d, least);
   const V factor = hn::Set(d, range > 0 ? 255 / range : 0.0F);
-  const auto quantise = [&](V value) HWY_ATTR {
-    return hn::DemoteTo(d8, hn::NearestInt(hn::Mul(hn::Sub(value, offset), factor)));
-  };
-  for (i = 0; i + lanes <= k; i += lanes) hn::StoreU(quantise(hn::LoadU(d, x + i)), d8, y + i);
-  if (i == k) return;
+  for (i = 0; i + lanes <= k; i += lanes) hn::StoreU(quantise(hn::LoadU(d, x + i), low, factor), d8, y + i);
+  if (i == k) return row;
   HWY_ALIGN std::uint8_t rest[hn::MaxLanes(D())];
-  hn::Store(quantise(load_n(d, x + i, k - i)), d8, rest);
+  hn::Store(quantise(load_n(d, x + i, k - i), low, factor), d8, rest);
   std::copy_n(rest, k - i, y + i);
+  return row;
 }
 
-void encode_i8(const float* x, std::byte* y, std::int64_t rows, std::int64_t k, std::size_t row_bytes,
-               std::size_t scale_offset) {
-  for (; rows > 0; --rows, x += k, y += row_bytes) {
-    encode_row(x, reinterpret_cast<std::uint8_t*>(y), reinterpret_cast<float*>(y + scale_offset),
-               static_cast<std::size_t>(k));
-  }
+void encode_i8(const float* x, std::uint8_t* y, RowScale* scales, std::int64_t rows, std::size_t k) {
+  for (std::int64_t row = 0; row < rows; ++row, x += k, y += k) scales[row] = encode_row(x, y, k);
 }
 
-void decode(const std::byte* encoded, std::size_t row_bytes, float* y, std::int64_t rows, std::size_t n,
-            const float* sums, const float* bias) {
+void decode(const RowScale* scales, const float* raw, float* y, std::int64_t rows, std::size_t n, const float* sums,
+            const float* bias) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
-  for (; rows > 0; --rows, y += n, encoded += row_bytes) {
-    const auto* const scale_and_low = reinterpret_cast<const float*>(encoded);
-    const V scale = hn::Set(d, scale_and_low[0]);
-    const V low = hn::Set(d, scale_and_low[1]);
+  for (; rows > 0; --rows, ++scales, raw += n, y += n) {
+    const V scale = hn::Set(d, scales->scale);
+    const V low = hn::Set(d, scales->low);
     std::size_t i = 0;
     for (; i + lanes <= n; i += lanes) {
-      const V start = bias ? hn::MulAdd(low, hn::LoadU(d, sums + i), hn::LoadU(d, bias + i))
-                           : hn::Mul(low, hn::LoadU(d, sums + i));
-      hn::StoreU(hn::MulAdd(hn::LoadU(d, y + i), scale, start), d, y + i);
+      const V start =
+          bias ? hn::MulAdd(low, hn::LoadU(d, sums + i), hn::LoadU(d, bias + i)) : hn::Mul(low, hn::LoadU(d, sums + i));
+      hn::StoreU(hn::MulAdd(hn::LoadU(d, raw + i), scale, start), d, y + i);
     }
     if (i == n) continue;
     const std::size_t rest = n - i;
     const V start = hn::MulAdd(low, load_n(d, sums + i, rest), bias ? load_n(d, bias + i, rest) : hn::Zero(d));
-    store_n(hn::MulAdd(load_n(d, y + i, rest), scale, start), d, y + i, rest);
+    store_n(hn::MulAdd(load_n(d, raw + i, rest), scale, start), d, y + i, rest);
   }
 }
 
@@ -121,8 +122,6 @@ HWY_EXPORT(encode_bf16);
 HWY_EXPORT(encode_i8);
 HWY_EXPORT(decode);
 
-std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 class Encoder final : public RowKernel {
  public:
   Encoder(DType encoding, std::int64_t rows, std::int64_t k) : encoding_(encoding), rows_(rows), k_(k) {}
@@ -136,8 +135,8 @@ class Encoder final : public RowKernel {
       HWY_DYNAMIC_DISPATCH(encode_bf16)(args.input(0), args.output<std::uint16_t>(), args.count() * k_);
     } else {
       HWY_DYNAMIC_DISPATCH(encode_i8)
-      (args.input(0), args.output<std::byte>(), args.count(), k_, encoded_row_bytes(encoding_, k_),
-       encoded_scale_offset(k_));
+      (args.input(0), args.output<std::uint8_t>(), args.output<RowScale>(1), args.count(),
+       static_cast<std::size_t>(k_));
     }
   }
 
@@ -148,21 +147,13 @@ class Encoder final : public RowKernel {
 
 }  // namespace
 
-std::size_t encoded_scale_offset(std::int64_t k) { return round_up(static_cast<std::size_t>(k)); }
-
-std::size_t encoded_row_bytes(DType encoding, std::int64_t k) {
-  return encoding == DType::kI8 ? encoded_scale_offset(k) + 64 : size_of(encoding) * static_cast<std::size_t>(k);
-}
-
 std::unique_ptr<RowKernel> make_encoder(DType encoding, std::int64_t rows, std::int64_t k) {
   return std::make_unique<Encoder>(encoding, rows, k);
 }
 
-void decode_rows(const std::byte* encoded, std::int64_t k, float* y, std::int64_t rows, std::int64_t n,
+void decode_rows(const RowScale* scales, const float* raw, float* y, std::int64_t rows, std::int64_t n,
                  const float* sums, const float* bias) {
-  HWY_DYNAMIC_DISPATCH(decode)
-  (encoded + encoded_scale_offset(k), encoded_row_bytes(DType::kI8, k), y, rows, static_cast<std::size_t>(n), sums,
-   bias);
+  HWY_DYNAMIC_DISPATCH(decode)(scales, raw, y, rows, static_cast<std::size_t>(n), sums, bias);
 }
 
 }  // namespace weft

@@ -4,7 +4,6 @@
 #include <array>
 
 #include "core/format.h"
-#include "kernel/encode.h"
 
 namespace weft {
 
@@ -39,11 +38,8 @@ void RowKernel::prepare_to_run_alone(const KernelRequest& request) {
   const auto row_bytes = [&](const TensorType& type) { return type.bytes() / static_cast<std::size_t>(rows()); };
   std::size_t widest = 1;
   for (std::size_t i = 0; i < request.in.size(); ++i) {
-    const DType stored = encoding(static_cast<int>(i));
-    const bool by_rows = reads_by_rows(static_cast<int>(i));
-    in_row_bytes_.push_back(!by_rows                ? 0
-                            : stored == DType::kF32 ? row_bytes(request.in[i])
-                                                    : encoded_row_bytes(stored, request.in[i].shape[-1]));
+    require<UnsupportedError>(encoding(static_cast<int>(i)) == DType::kF32, name(), "runs in f32 only on its own");
+    in_row_bytes_.push_back(reads_by_rows(static_cast<int>(i)) ? row_bytes(request.in[i]) : 0);
   }
   for (const TensorType& type : request.out) {
     out_row_bytes_.push_back(row_bytes(type));

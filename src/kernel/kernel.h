@@ -61,6 +61,9 @@ struct KernelArgs {
   }
 };
 
+/// What a product may do to its result in passing.
+enum class Activation : std::uint8_t { kNone, kSquaredRelu };
+
 /// A prepared computation. Everything is checked and allocated when it is made: run() does not throw, allocates nothing
 /// (oneDNN books a few small records of its own for each product) and may be called from several threads at once with
 /// different arguments. The result does not depend on which threads run it.
@@ -74,6 +77,13 @@ class Kernel {
   virtual bool may_overwrite(int /*i*/) const { return false; }
   /// How input `i` must be stored: kF32 as it is, kBF16 or kI8 in encoded rows (kernel/encode.h).
   virtual DType encoding(int /*i*/) const { return DType::kF32; }
+  /// Asks the kernel to apply this to output 0 in passing (a ReLU may then drop a NaN). False: it cannot.
+  virtual bool absorb(Activation /*activation*/) { return false; }
+  /// Asks it to store output 0 in this encoding. False: it cannot.
+  virtual bool encode_output(DType /*encoding*/) { return false; }
+  /// Not null (with an input 0 in kI8 only): output 0 is raw, and the kernel returned makes of it and of the scales of
+  /// input 0 what it should be. A step of its own, because it is cheaper in small slices than for a product's tile.
+  virtual std::unique_ptr<class RowKernel> make_decoder() { return nullptr; }
   /// Not null when the result can be computed row by row.
   virtual class RowKernel* by_rows() { return nullptr; }
   virtual void run(const KernelArgs& args) const noexcept = 0;

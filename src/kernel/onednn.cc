@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "core/format.h"
-#include "kernel/encode.h"
 #include "kernel/onednn_engine.h"
 
 namespace weft::onednn {
@@ -15,15 +14,14 @@ using dnnl::memory;
 using Tag = memory::format_tag;
 using Type = memory::data_type;
 
-// The elements of the three matrices.
 struct Types {
-  Type x, weight, y;
+  Type x, weight;
 };
 
 Types types_of(DType precision) {
-  if (precision == DType::kBF16) return {Type::bf16, Type::bf16, Type::f32};
-  if (precision == DType::kI8) return {Type::u8, Type::s8, Type::f32};
-  return {Type::f32, Type::f32, Type::f32};
+  if (precision == DType::kBF16) return {Type::bf16, Type::bf16};
+  if (precision == DType::kI8) return {Type::u8, Type::s8};
+  return {Type::f32, Type::f32};
 }
 
 std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -77,6 +75,8 @@ struct Product::Impl {
   Packed packed;
   Tensor bias_values;  // empty: none
   memory weight, bias;
+  Activation activation = Activation::kNone;
+  DType output = DType::kF32;
   std::int64_t tile_rows = 0;
   Primitive tile, rest;
   std::size_t scratch_bytes = 0;
@@ -85,16 +85,19 @@ struct Product::Impl {
 
   dnnl::matmul::primitive_desc describe(std::int64_t rows, const memory::desc& w) const {
     const Types types = types_of(precision);
-    const memory::desc x = precision == DType::kI8
-                               ? memory::desc({rows, k}, types.x,
-                                              memory::dims{static_cast<std::int64_t>(encoded_row_bytes(precision, k)), 1})
-                               : memory::desc({rows, k}, types.x, Tag::ab);
-    const memory::desc y({rows, n}, types.y, Tag::ab);
+    const memory::desc x({rows, k}, types.x, Tag::ab);
+    const memory::desc y({rows, n}, output == DType::kBF16 ? Type::bf16 : Type::f32, Tag::ab);
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     if (precision == DType::kI8) {
       const auto scales = packed.scales_and_sums.data<float>().first(static_cast<std::size_t>(n));
       attributes.set_output_scales(2, {scales.begin(), scales.end()});
+    }
+    if (activation == Activation::kSquaredRelu) {
+      dnnl::post_ops post;
+      post.append_eltwise(1, dnnl::algorithm::eltwise_relu, 0, 0);
+      post.append_eltwise(1, dnnl::algorithm::eltwise_square, 0, 0);
+      attributes.set_post_ops(post);
     }
     const auto description = adds_bias() ? dnnl::matmul::desc(x, w, memory::desc({1, n}, Type::f32, Tag::ab), y)
                                          : dnnl::matmul::desc(x, w, y);
@@ -170,6 +173,9 @@ Product::Product(Product&&) noexcept = default;
 
 DType Product::precision() const { return impl_->precision; }
 
+void Product::set_activation(Activation activation) { impl_->activation = activation; }
+void Product::set_output(DType encoding) { impl_->output = encoding; }
+
 void Product::set_rows(std::int64_t rows, std::int64_t tile_rows) {
   const SingleThread single;
   Impl& self = *impl_;
@@ -187,7 +193,7 @@ void Product::set_rows(std::int64_t rows, std::int64_t tile_rows) {
 
 std::size_t Product::scratch_bytes() const { return impl_->scratch_bytes; }
 
-void Product::run(const std::byte* x, float* y, std::int64_t rows, std::byte* scratch) const noexcept {
+void Product::run(const std::byte* x, std::byte* y, std::int64_t rows, std::byte* scratch) const noexcept {
   const SingleThread single;
   const Impl& self = *impl_;
   const Primitive& product = rows == self.tile_rows ? self.tile : self.rest;
@@ -205,9 +211,12 @@ void Product::run(const std::byte* x, float* y, std::int64_t rows, std::byte* sc
         stream(),
         {{DNNL_ARG_SRC, from}, {DNNL_ARG_WEIGHTS, self.weight}, {DNNL_ARG_DST, to}, {DNNL_ARG_SCRATCHPAD, pad}});
   }
-  if (self.precision != DType::kI8) return;
+}
+
+void Product::decode(const RowScale* scales, const float* raw, float* y, std::int64_t rows) const noexcept {
+  const Impl& self = *impl_;
   const float* sums = self.packed.scales_and_sums.data<float>().data() + self.n;
-  decode_rows(x, self.k, y, rows, self.n, sums,
+  decode_rows(scales, raw, y, rows, self.n, sums,
               self.bias_values.elements() > 0 ? self.bias_values.data<float>().data() : nullptr);
 }
 

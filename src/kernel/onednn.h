@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "kernel/encode.h"
 #include "kernel/kernel.h"
 #include "weft/tensor.h"
 
@@ -16,8 +17,8 @@ namespace weft::onednn {
 bool multiplies_natively(DType precision);
 
 /// y = x·Wᵀ + b for tiles of rows, the weights prepacked. W is [N,K], b is [N] or absent, y is f32 [rows,N].
-/// x is [rows,K] in the encoding of `precision` (kernel/encode.h; f32 as it is). In kI8 W is rounded to 8 bits, row by
-/// row of W on its own scale.
+/// x is [rows,K] in the encoding of `precision` (kernel/encode.h; f32 as it is). In kI8 W is rounded to 8 bits, each
+/// row of W on its own scale, and y is raw: to be decoded.
 class Product {
  public:
   /// Packed weights live in `packs`. Throws UnsupportedError when oneDNN has no such product.
@@ -26,12 +27,18 @@ class Product {
   Product(Product&&) noexcept;
 
   DType precision() const;
+  /// Applied to y in passing; kF32 and kBF16 only.
+  void set_activation(Activation activation);
+  /// kF32 or, when the precision is that, kBF16.
+  void set_output(DType encoding);
+  /// From the raw y of a kI8 product to y, which may be the same.
+  void decode(const RowScale* scales, const float* raw, float* y, std::int64_t rows) const noexcept;
   /// Prepares for tiles of `tile_rows` and for the rest of `rows` that the last one has.
   void set_rows(std::int64_t rows, std::int64_t tile_rows);
   /// Scratch for one running tile; a multiple of 64.
   std::size_t scratch_bytes() const;
   /// One tile, of one of the heights prepared for.
-  void run(const std::byte* x, float* y, std::int64_t rows, std::byte* scratch) const noexcept;
+  void run(const std::byte* x, std::byte* y, std::int64_t rows, std::byte* scratch) const noexcept;
 
  private:
   struct Impl;

@@ -41,6 +41,32 @@ HWY_INLINE void store_n(hwy::HWY_NAMESPACE::Vec<D> values, D d, float* to, std::
 #endif
 }
 
+/// e^x for x in [−87, 88], within 1.5 units of the last place and 1 for x = 0. There is no clamp and no special case,
+/// which is what makes it more than twice as fast as Highway's Exp: beyond that range and for NaN the result is
+/// arbitrary.
+///
+/// With n the integer next to x/ln 2 and r = x − n·ln 2, e^x = 2^n·e^r. For |r| ≤ ln 2/2 the polynomial of degree 5
+/// with the smallest relative error that begins with 1 + r is off by 1.8·2^−24; rounding adds about as much.
+template <class D>
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> exp_in_range(D d, hwy::HWY_NAMESPACE::Vec<D> x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::RebindToSigned<D> di;
+  // Added to a small number, 1.5·2^23 leaves its nearest integer in the lowest bits.
+  const auto to_integer = hn::Set(d, 0x1.8p23F);
+  const auto shifted = hn::MulAdd(x, hn::Set(d, 1.44269504F), to_integer);
+  const auto n = hn::Sub(shifted, to_integer);
+  // ln 2 in two parts, the first of which has few enough bits for n times it to be exact without FMA, too.
+  auto r = hn::NegMulAdd(n, hn::Set(d, 0.693145752F), x);
+  r = hn::NegMulAdd(n, hn::Set(d, 1.42860677e-6F), r);
+  auto p = hn::MulAdd(hn::Set(d, 1.38145288e-3F), r, hn::Set(d, 8.36875049e-3F));
+  p = hn::MulAdd(p, r, hn::Set(d, 4.16683913e-2F));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.166665204F));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.499999934F));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0F));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0F));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+}
+
 }  // namespace weft::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

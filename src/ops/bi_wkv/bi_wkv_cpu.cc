@@ -13,16 +13,18 @@ namespace weft {
 namespace bi_wkv_scan {
 namespace {
 
+HWY_EXPORT(prepare_column);
 HWY_EXPORT(aggregate_tile);
 HWY_EXPORT(combine_column);
 HWY_EXPORT(emit_tile);
-HWY_EXPORT(whole_column);
+HWY_EXPORT(scan_column);
 HWY_EXPORT(log_column);
 
+bool is_aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 64 == 0; }
 constexpr std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Elements that a thread takes at once: some ten microseconds' worth.
-constexpr std::int64_t kGrain = 16 * 1024;
+constexpr std::int64_t kGrain = 8 * 1024;
 
 class BiWkvKernel final : public Kernel {
  public:
@@ -32,11 +34,17 @@ class BiWkvKernel final : public Kernel {
         channels_(shape[2]),
         columns_(batch_ * ((channels_ + kBlock - 1) / kBlock)),
         threads_(threads),
-        tiling_(shape[1], form) {}
+        tiling_(shape[1], form),
+        past_cache_(3 * shape.elements() * static_cast<std::int64_t>(sizeof(float)) > kLargestInCache),
+        by_column_(tiling_.count() == 1 ||
+                   (tiling_.tokens() <= kLongestKept && columns_ >= 2 * threads && !past_cache_)) {
+    // Left to itself, each call that the first run prepares would look for the instruction set anew.
+    if (!hwy::GetChosenTarget().IsInitialized()) hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
 
   std::string_view name() const override { return "hwy:bi_wkv"; }
   std::size_t scratch_bytes() const override {
-    return record_bytes() + key_bytes() + tile_fit_bytes() + fit_bytes() +
+    return record_bytes() + coefficient_bytes() + key_bytes() + tile_fit_bytes() + fit_bytes() +
            static_cast<std::size_t>(threads_) * buffer_bytes();
   }
   bool may_overwrite(int i) const override { return i == 0 || i == 1; }
@@ -54,7 +62,10 @@ class BiWkvKernel final : public Kernel {
                     .channels = channels_,
                     .form = form_,
                     .tiling = tiling_,
+                    .by_column = by_column_,
+                    .past_cache = past_cache_ && channels_ % kBlock == 0 && is_aligned(args.output()),
                     .records = reinterpret_cast<float*>(take(record_bytes())),
+                    .coefficients = reinterpret_cast<Coefficients*>(take(coefficient_bytes())),
                     .first_key = reinterpret_cast<float*>(take(key_bytes())),
                     .tile_fits = reinterpret_cast<std::uint8_t*>(take(tile_fit_bytes())),
                     .fits = reinterpret_cast<std::uint8_t*>(take(fit_bytes()))};
@@ -70,6 +81,7 @@ class BiWkvKernel final : public Kernel {
       const std::int64_t grain = std::max<std::int64_t>(1, kGrain / (tokens * kBlock));
       args.workers.parallel_for(columns_, grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t column = begin; column < end; ++column) body(unit(column));
+        if (scan.past_cache) hwy::FlushStream();
       });
     };
     // Blocks vary fastest: neighbours in memory are worked on one after the other.
@@ -81,10 +93,12 @@ class BiWkvKernel final : public Kernel {
           const std::int64_t entry = i / per_entry;
           body(unit(entry * scan.blocks() + i % scan.blocks()), i % per_entry / scan.blocks());
         }
+        if (scan.past_cache) hwy::FlushStream();
       });
     };
 
-    if (tiling_.count() == 1) return for_each_column(tiling_.tokens(), HWY_DYNAMIC_DISPATCH(whole_column));
+    if (by_column_) return for_each_column(tiling_.tokens(), HWY_DYNAMIC_DISPATCH(scan_column));
+    for_each_column(kTile, HWY_DYNAMIC_DISPATCH(prepare_column));
     for_each_tile(HWY_DYNAMIC_DISPATCH(aggregate_tile));
     for_each_column(2 * tiling_.count(), HWY_DYNAMIC_DISPATCH(combine_column));
     for_each_tile([&, emit = HWY_DYNAMIC_DISPATCH(emit_tile)](const Unit& u, std::int64_t tile) {
@@ -100,15 +114,19 @@ class BiWkvKernel final : public Kernel {
   std::size_t columns() const { return static_cast<std::size_t>(columns_); }
   std::size_t tiles() const { return static_cast<std::size_t>(tiling_.count()); }
   std::size_t record_bytes() const { return columns() * tiles() * kRows * kBlock * sizeof(float); }
+  std::size_t coefficient_bytes() const { return columns() * sizeof(Coefficients); }
   std::size_t key_bytes() const { return columns() * kBlock * sizeof(float); }
   std::size_t tile_fit_bytes() const { return round_up(columns() * tiles()); }
   std::size_t fit_bytes() const { return round_up(columns()); }
-  std::size_t buffer_bytes() const { return static_cast<std::size_t>(buffer_floats(tiling_)) * sizeof(float); }
+  std::size_t buffer_bytes() const {
+    return static_cast<std::size_t>(buffer_floats(tiling_, by_column_)) * sizeof(float);
+  }
 
   Wkv form_;
   std::int64_t batch_, channels_, columns_;
   int threads_;
   Tiling tiling_;
+  bool past_cache_, by_column_;
 };
 
 }  // namespace

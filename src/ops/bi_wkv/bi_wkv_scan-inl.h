@@ -1,12 +1,11 @@
-// The sweeps of the Bi-WKV scan for one instruction set; bi_wkv_scan.h says how they fit together.
+// The sweeps of the Bi-WKV scan in f32 for one instruction set; bi_wkv_scan.h says how they fit together.
 // Included once per target, as Highway wants it.
-#include <cmath>
-#include <cstring>
-#include <limits>
+#include <algorithm>
 
 #include "hwy/cache_control.h"
-#include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "kernel/simd.h"
+#include "ops/bi_wkv/bi_wkv_log-inl.h"
 #include "ops/bi_wkv/bi_wkv_scan.h"
 
 // clang-format off
@@ -21,23 +20,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace weft::bi_wkv_scan {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-using D32 = hn::CappedTag<float, kBlock>;
-using D64 = hn::CappedTag<double, kBlock / 2>;
+using DInt = hn::RebindToSigned<D32>;
 using V32 = hn::Vec<D32>;
-using V64 = hn::Vec<D64>;
-
-HWY_INLINE V64 load_f64(const float* from) {
-  const D64 d;
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, D64>(), from));
-}
-HWY_INLINE void store_f32(V64 value, float* to) {
-  const hn::Rebind<float, D64> half;
-  hn::StoreU(hn::DemoteTo(half, value), half, to);
-}
-
-// ---- in the range of f32 ----
+using VInt = hn::Vec<DInt>;
 
 // All sums are taken of e^{k_i − k_0}, so that adding a constant to k changes nothing. With k_i − k_0 in
 // [kLowest, kHighest − the growth of the weights over all tokens − u] every sum over 10⁶ tokens stays below e^{50+14},
@@ -49,79 +34,70 @@ constexpr float kLowestBonus = -25;
 // The released kernel subtracts e^{(t−i)·w}·(e^w − 1): harmless to f32 while that stays small.
 constexpr float kHighestRunDecay = 1;
 
-struct Coefficients {
-  alignas(64) float w[kBlock];
-  alignas(64) float decay[kBlock];   // e^{−w}
-  alignas(64) float growth[kBlock];  // e^w
-  alignas(64) float rest[kBlock];    // 1 − e^w
-  alignas(64) float bonus[kBlock];   // e^u
-  alignas(64) float limit[kBlock];   // the largest k − k_0 that is safe; −∞ when none is
-
-  explicit Coefficients(const Unit& unit) {
-    const D64 d;
-    alignas(64) float u[kBlock];
-    unit.load_channels(unit.scan.w, w);
-    unit.load_channels(unit.scan.u, u);
-    const bool released = unit.scan.form == Wkv::kReleasedKernel;
-    const auto one = hn::Set(d, 1.0);
-    for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
-      const auto decay_rate = load_f64(w + i);
-      store_f32(hn::Exp(d, hn::Neg(decay_rate)), decay + i);
-      store_f32(hn::Exp(d, load_f64(u + i)), bonus + i);
-      if (!released) continue;
-      const auto exp_w = hn::Exp(d, decay_rate);
-      store_f32(exp_w, growth + i);
-      store_f32(hn::Sub(one, exp_w), rest + i);
-    }
-    const auto tokens = static_cast<float>(unit.scan.tiling.tokens());
-    const auto run = static_cast<float>(unit.scan.tiling.run());
-    for (std::int64_t i = 0; i < kBlock; ++i) {
-      const bool possible = u[i] >= kLowestBonus && w[i] == w[i] && (!released || w[i] * run <= kHighestRunDecay);
-      limit[i] = possible ? kHighest - std::max(0.0F, -w[i] * tokens) - std::max(0.0F, u[i])
-                          : -std::numeric_limits<float>::infinity();
-    }
-  }
-};
-
-// Whether all k of a range of tokens are safe. False for NaN.
-HWY_INLINE bool keys_fit(const Rows& rows, const Coefficients& c, const float* first_key) {
-  const D32 d;
-  const auto lowest = hn::Set(d, kLowest);
+HWY_INLINE Coefficients coefficients(const Unit& unit) {
+  const D64 d;
+  Coefficients c;
+  alignas(64) float u[kBlock], w[kBlock];
+  unit.load_channels(unit.scan.w, w);
+  unit.load_channels(unit.scan.u, u);
+  const bool released = unit.scan.form == Wkv::kReleasedKernel;
+  const auto one = hn::Set(d, 1.0);
   for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
-    const auto first = hn::LoadU(d, first_key + i);
-    const auto limit = hn::Load(d, c.limit + i);
-    auto fits = hn::Eq(lowest, lowest);
-    for (std::int64_t t = 0; t < rows.tokens; ++t) {
-      const auto x = hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first);
-      fits = hn::And(fits, hn::And(hn::Ge(x, lowest), hn::Le(x, limit)));
-    }
-    if (!hn::AllTrue(d, fits)) return false;
+    const auto decay_rate = load_f64(w + i);
+    store_f32(hn::Exp(d, hn::Neg(decay_rate)), c.decay + i);
+    store_f32(hn::Exp(d, load_f64(u + i)), c.bonus + i);
+    if (!released) continue;
+    const auto exp_w = hn::Exp(d, decay_rate);
+    store_f32(exp_w, c.growth + i);
+    store_f32(hn::Sub(one, exp_w), c.rest + i);
   }
-  return true;
+  const auto tokens = static_cast<float>(unit.scan.tiling.tokens());
+  const auto run = static_cast<float>(unit.scan.tiling.run());
+  for (std::int64_t i = 0; i < kBlock; ++i) {
+    const bool possible = u[i] >= kLowestBonus && w[i] == w[i] && (!released || w[i] * run <= kHighestRunDecay);
+    const float highest = kHighest - std::max(0.0F, -w[i] * tokens) - std::max(0.0F, u[i]);
+    c.middle[i] = (highest + kLowest) / 2;
+    c.reach[i] = possible ? (highest - kLowest) / 2 : -1;
+  }
+  return c;
 }
 
-// Sweep 1. kWithRest: the sums kRest are wanted too.
-template <bool kWithRest>
+// e^x, remembering in `farthest` how far any x so far was from the middle of what is safe. Read as integers, numbers of
+// one sign keep their order, and NaN comes after infinity.
+HWY_INLINE V32 weigh(V32 x, V32 middle, VInt& farthest) {
+  farthest = hn::Max(farthest, hn::BitCast(DInt(), hn::Abs(hn::Sub(x, middle))));
+  return weft::HWY_NAMESPACE::exp_in_range(D32(), x);
+}
+
+HWY_INLINE bool all_fit(VInt farthest, const float* reach) {
+  return hn::AllFalse(DInt(), hn::Gt(farthest, hn::BitCast(DInt(), hn::Load(D32(), reach))));
+}
+
+// Sweep 1. kWithRest: the sums kRest are wanted too. kKeep: leaves e^k and e^k·v in `kept`, a row of kBlock each for
+// every token.
+template <bool kWithRest, bool kKeep>
 HWY_INLINE bool aggregate(const Rows& rows, const Coefficients& c, const float* first_key, bool starts_run,
-                          float* record) {
+                          float* record, [[maybe_unused]] float* kept) {
   const D32 d;
-  const auto lowest = hn::Set(d, kLowest);
-  auto all_fit = hn::Eq(lowest, lowest);
+  bool fits = true;
   for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
     const auto first = hn::LoadU(d, first_key + i);
-    const auto limit = hn::Load(d, c.limit + i);
+    const auto middle = hn::Load(d, c.middle + i);
     const auto decay = hn::Load(d, c.decay + i);
+    auto farthest = hn::Zero(DInt());
     auto before_n = hn::Zero(d), before_d = hn::Zero(d);
     auto behind_n = hn::Zero(d), behind_d = hn::Zero(d);
     [[maybe_unused]] auto rest_n = hn::Zero(d), rest_d = hn::Zero(d);
     auto power = hn::Set(d, 1.0F);
     for (std::int64_t t = 0; t < rows.tokens; ++t) {
-      const auto x = hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first);
-      all_fit = hn::And(all_fit, hn::And(hn::Ge(x, lowest), hn::Le(x, limit)));
-      hwy::Prefetch(rows.k + t * rows.stride + i + rows.ahead);
-      hwy::Prefetch(rows.v + t * rows.stride + i + rows.ahead);
-      const auto e = hn::Exp(d, x);
+      hwy::Prefetch(rows.after(rows.k, t));
+      hwy::Prefetch(rows.after(rows.v, t));
+      const auto e = weigh(hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first), middle, farthest);
       const auto ev = hn::Mul(e, hn::LoadU(d, rows.v + t * rows.stride + i));
+      if constexpr (kKeep) {
+        hn::Store(e, d, kept + 2 * t * kBlock + i);
+        hn::Store(ev, d, kept + (2 * t + 1) * kBlock + i);
+      }
       before_n = hn::MulAdd(before_n, decay, ev);
       before_d = hn::MulAdd(before_d, decay, e);
       behind_n = hn::MulAdd(power, ev, behind_n);
@@ -142,16 +118,45 @@ HWY_INLINE bool aggregate(const Rows& rows, const Coefficients& c, const float* 
       hn::Store(rest_n, d, record + kRest * kBlock + i);
       hn::Store(rest_d, d, record + (kRest + 1) * kBlock + i);
     }
+    fits = fits && all_fit(farthest, c.reach + i);
   }
-  return hn::AllTrue(d, all_fit);
+  return fits;
 }
 
-// Sweep 2 for one row pair (numerator or denominator) of one column: turns aggregates into carries.
-// With s the first token of the run that holds the tile's first token t: P = Σ_{i<s} e^{−(t−i)·w}…, Q = Σ_{s≤i<t}
-// e^{−(t−i−1)·w}…, R = Σ_{s<i<t} e^{(t−1−i)·w}…; where a run begins, Q joins P with one more factor e^{−w} and Q and R
-// start anew. The paper's formula is the case without runs: all is P, without the factor.
+// The carries into a tile from the tokens before it, for the numerator or the denominator; with s the first token of
+// the run that holds the tile's first token t: P = Σ_{i<s} e^{−(t−i)·w}…, Q = Σ_{s≤i<t} e^{−(t−i−1)·w}…, R = Σ_{s<i<t}
+// e^{(t−1−i)·w}…; where a run begins, Q joins P with one more factor e^{−w} and Q and R start anew. The paper's formula
+// is the case without runs: all is P, without the factor.
+struct Carry {
+  V64 before, run, rest;
+
+  // Turns a tile's aggregates into the carries and goes on to the next tile.
+  template <bool kReleased>
+  HWY_INLINE void pass(float* record, V64 decay, V64 factor, [[maybe_unused]] V64 rest_factor, bool starts_run,
+                       bool splits_runs) {
+    const auto aggregate_before = load_f64(record + kBefore * kBlock);
+    if constexpr (kReleased) {
+      if (starts_run) {
+        before = hn::MulAdd(run, decay, before);
+        run = rest = hn::Zero(D64());
+      }
+      store_f32(run, record + kRun * kBlock);
+      run = hn::MulAdd(run, factor, aggregate_before);
+      const auto aggregate_rest = splits_runs ? load_f64(record + kRest * kBlock) : hn::Zero(D64());
+      store_f32(rest, record + kRest * kBlock);
+      if (splits_runs) rest = hn::MulAdd(rest, rest_factor, aggregate_rest);
+      store_f32(before, record + kBefore * kBlock);
+      before = hn::Mul(before, factor);
+    } else {
+      store_f32(before, record + kBefore * kBlock);
+      before = hn::MulAdd(before, factor, aggregate_before);
+    }
+  }
+};
+
+// Sweep 2 of a column.
 template <bool kReleased>
-HWY_INLINE void combine_row(const Scan& scan, std::int64_t column, const float* w_of_block, std::int64_t row) {
+HWY_INLINE void combine_tiles(const Scan& scan, std::int64_t column, const float* w_of_block) {
   const D64 d;
   const Tiling& tiling = scan.tiling;
   const std::int64_t tiles = tiling.count();
@@ -159,8 +164,7 @@ HWY_INLINE void combine_row(const Scan& scan, std::int64_t column, const float* 
     const auto w = load_f64(w_of_block + i);
     // e^{−w·tokens} of the tile; most tiles are as long as the one before.
     std::int64_t factor_length = -1;
-    auto factor = hn::Zero(d);
-    [[maybe_unused]] auto rest_factor = hn::Zero(d);
+    auto factor = hn::Zero(d), rest_factor = hn::Zero(d);
     const auto set_factors = [&](std::int64_t tile) HWY_ATTR {
       const std::int64_t length = tiling.end(tile) - tiling.begin(tile);
       if (length == factor_length) return;
@@ -170,92 +174,95 @@ HWY_INLINE void combine_row(const Scan& scan, std::int64_t column, const float* 
       if constexpr (kReleased) rest_factor = hn::Exp(d, exponent);
     };
     const auto decay = hn::Exp(d, hn::Neg(w));
-    auto before = hn::Zero(d);
-    [[maybe_unused]] auto run = hn::Zero(d), rest = hn::Zero(d);
+    const auto zero = hn::Zero(d);
+    Carry numerator = {zero, zero, zero}, denominator = numerator;
     for (std::int64_t tile = 0; tile < tiles; ++tile) {
-      float* record = scan.record(column, tile) + row * kBlock + i;
-      const auto aggregate_before = load_f64(record + kBefore * kBlock);
+      float* record = scan.record(column, tile) + i;
       set_factors(tile);
-      if constexpr (kReleased) {
-        if (tiling.starts_run(tile)) {
-          before = hn::MulAdd(run, decay, before);
-          run = rest = hn::Zero(d);
-        }
-        store_f32(run, record + kRun * kBlock);
-        run = hn::MulAdd(run, factor, aggregate_before);
-        if (tiling.splits_runs()) {
-          const auto aggregate_rest = load_f64(record + kRest * kBlock);
-          store_f32(rest, record + kRest * kBlock);
-          rest = hn::MulAdd(rest, rest_factor, aggregate_rest);
-        } else {
-          store_f32(rest, record + kRest * kBlock);
-        }
-        store_f32(before, record + kBefore * kBlock);
-        before = hn::Mul(before, factor);
-      } else {
-        store_f32(before, record + kBefore * kBlock);
-        before = hn::MulAdd(before, factor, aggregate_before);
-      }
+      const bool starts_run = kReleased && tiling.starts_run(tile);
+      numerator.pass<kReleased>(record, decay, factor, rest_factor, starts_run, tiling.splits_runs());
+      denominator.pass<kReleased>(record + kBlock, decay, factor, rest_factor, starts_run, tiling.splits_runs());
     }
-    auto behind = hn::Zero(d);
+    auto behind_n = hn::Zero(d), behind_d = hn::Zero(d);
     for (std::int64_t tile = tiles - 1; tile >= 0; --tile) {
-      float* record = scan.record(column, tile) + (kBehind + row) * kBlock + i;
-      const auto aggregate_behind = load_f64(record);
-      store_f32(behind, record);
+      float* record = scan.record(column, tile) + kBehind * kBlock + i;
+      const auto aggregate_n = load_f64(record), aggregate_d = load_f64(record + kBlock);
+      store_f32(behind_n, record);
+      store_f32(behind_d, record + kBlock);
       set_factors(tile);
-      behind = hn::MulAdd(behind, factor, aggregate_behind);
+      behind_n = hn::MulAdd(behind_n, factor, aggregate_n);
+      behind_d = hn::MulAdd(behind_d, factor, aggregate_d);
     }
   }
 }
 
-// Sweep 3. `begin` is the first token of the rows; `record` holds the carries, or is null when there are none.
+// Sweep 3, first half: writes to `late` for each token, a row of kBlock each, the numerator and the denominator over it
+// and all later tokens, as y wants them. `record` holds the carries; without kCarries there are none. With kKept e^k
+// and e^k·v are in `kept`, else they are put there and the result is whether all keys fit.
 //
 // A carry may be the sum over a million tokens: multiplied by e^{−w} ≈ 1 token after token, it would round the same way
 // each time. So the sums within the tile start from zero and the carries come in through a power of e^{−w}, whose error
 // the numerator and the denominator share.
-template <bool kReleased, bool kCarries>
-HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* first_key, const float* record,
-                     std::int64_t begin, std::int64_t run_length, float* buffer) {
+template <bool kReleased, bool kCarries, bool kKept>
+HWY_INLINE bool sum_behind(const Rows& rows, const Coefficients& c, const float* first_key, const float* record,
+                           float* kept, float* late) {
   const D32 d;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t i = 0; i < kBlock; i += lanes) {
-    const auto carry = [&](std::int64_t row)
-                           HWY_ATTR { return kCarries ? hn::Load(d, record + row * kBlock + i) : hn::Zero(d); };
+  bool fits = true;
+  for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
     const auto first = hn::LoadU(d, first_key + i);
+    const auto middle = hn::Load(d, c.middle + i);
     const auto decay = hn::Load(d, c.decay + i);
     const auto bonus = hn::Load(d, c.bonus + i);
-    // Per token: e^k, and the sums over this and all later tokens as y wants them.
-    const auto behind_carry_n = carry(kBehind), behind_carry_d = carry(kBehind + 1);
+    const auto carry_n = kCarries ? hn::Load(d, record + kBehind * kBlock + i) : hn::Zero(d);
+    const auto carry_d = kCarries ? hn::Load(d, record + (kBehind + 1) * kBlock + i) : hn::Zero(d);
+    auto farthest = hn::Zero(DInt());
     auto behind_n = hn::Zero(d), behind_d = hn::Zero(d);
     auto power = kReleased ? decay : hn::Set(d, 1.0F);
     for (std::int64_t t = rows.tokens - 1; t >= 0; --t) {
-      const float* k = rows.k + t * rows.stride + i;
-      const float* v = rows.v + t * rows.stride + i;
-      hwy::Prefetch(k + rows.ahead);
-      hwy::Prefetch(v + rows.ahead);
-      hwy::Prefetch(rows.y + t * rows.stride + i);
-      const auto e = hn::Exp(d, hn::Sub(hn::LoadU(d, k), first));
-      const auto ev = hn::Mul(e, hn::LoadU(d, v));
-      const auto aged_n = hn::Mul(behind_n, decay);
-      const auto aged_d = hn::Mul(behind_d, decay);
-      auto late_n = hn::MulAdd(bonus, ev, kReleased ? aged_n : behind_n);
-      auto late_d = hn::MulAdd(bonus, e, kReleased ? aged_d : behind_d);
+      float* weights = kept + 2 * t * kBlock + i;
+      V32 e, ev;
+      if constexpr (kKept) {
+        e = hn::Load(d, weights);
+        ev = hn::Load(d, weights + kBlock);
+      } else {
+        hwy::Prefetch(rows.after(rows.k, rows.tokens - 1 - t));
+        hwy::Prefetch(rows.after(rows.v, rows.tokens - 1 - t));
+        e = weigh(hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first), middle, farthest);
+        ev = hn::Mul(e, hn::LoadU(d, rows.v + t * rows.stride + i));
+        hn::Store(e, d, weights);
+        hn::Store(ev, d, weights + kBlock);
+      }
+      auto late_n = hn::MulAdd(bonus, ev, kReleased ? hn::Mul(behind_n, decay) : behind_n);
+      auto late_d = hn::MulAdd(bonus, e, kReleased ? hn::Mul(behind_d, decay) : behind_d);
       if constexpr (kCarries) {
-        late_n = hn::MulAdd(power, behind_carry_n, late_n);
-        late_d = hn::MulAdd(power, behind_carry_d, late_d);
+        late_n = hn::MulAdd(power, carry_n, late_n);
+        late_d = hn::MulAdd(power, carry_d, late_d);
         power = hn::Mul(power, decay);
       }
-      float* state = buffer + 3 * t * lanes;
-      hn::Store(e, d, state);
-      hn::Store(late_n, d, state + lanes);
-      hn::Store(late_d, d, state + 2 * lanes);
-      behind_n = hn::Add(aged_n, ev);
-      behind_d = hn::Add(aged_d, e);
+      hn::Store(late_n, d, late + 2 * t * kBlock + i);
+      hn::Store(late_d, d, late + (2 * t + 1) * kBlock + i);
+      behind_n = hn::MulAdd(behind_n, decay, ev);
+      behind_d = hn::MulAdd(behind_d, decay, e);
     }
-    // Forward: as in combine_row, but a tile that lies within a run needs no difference between P and Q.
+    fits = fits && all_fit(farthest, c.reach + i);
+  }
+  return kKept || fits;
+}
+
+// Sweep 3, second half: y. As in Carry, but a tile that lies within a run needs no difference between P and Q.
+// `begin` is the first token of the rows.
+template <bool kReleased, bool kCarries>
+HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* record, std::int64_t begin,
+                     std::int64_t run_length, bool past_cache, const float* kept, const float* late) {
+  const D32 d;
+  past_cache = past_cache && hn::Lanes(d) == kBlock;  // half a line at a time would be slow
+  for (std::size_t i = 0; i < kBlock; i += hn::Lanes(d)) {
+    const auto carry = [&](std::int64_t row)
+                           HWY_ATTR { return kCarries ? hn::Load(d, record + row * kBlock + i) : hn::Zero(d); };
+    const auto decay = hn::Load(d, c.decay + i);
     auto carry_n = carry(kBefore), carry_d = carry(kBefore + 1);
     auto before_n = hn::Zero(d), before_d = hn::Zero(d);
-    power = hn::Set(d, 1.0F);
+    auto power = hn::Set(d, 1.0F);
     [[maybe_unused]] auto run_n = hn::Zero(d), run_d = hn::Zero(d);
     [[maybe_unused]] auto rest_n = hn::Zero(d), rest_d = hn::Zero(d);
     [[maybe_unused]] std::int64_t to_next_run = 0;
@@ -266,11 +273,10 @@ HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* first
       to_next_run = (run_length - begin % run_length) % run_length;
     }
     for (std::int64_t t = 0; t < rows.tokens; ++t) {
-      const float* state = buffer + 3 * t * lanes;
-      const auto e = hn::Load(d, state);
-      const auto ev = hn::Mul(e, hn::LoadU(d, rows.v + t * rows.stride + i));
-      auto numerator = hn::Load(d, state + lanes);
-      auto denominator = hn::Load(d, state + 2 * lanes);
+      const auto e = hn::Load(d, kept + 2 * t * kBlock + i);
+      const auto ev = hn::Load(d, kept + (2 * t + 1) * kBlock + i);
+      auto numerator = hn::Load(d, late + 2 * t * kBlock + i);
+      auto denominator = hn::Load(d, late + (2 * t + 1) * kBlock + i);
       if constexpr (kReleased) {
         if (to_next_run-- == 0) {
           to_next_run = run_length - 1;
@@ -293,7 +299,13 @@ HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* first
         denominator = hn::MulAdd(power, carry_d, denominator);
         power = hn::Mul(power, decay);
       }
-      hn::StoreU(hn::Div(numerator, denominator), d, rows.y + t * rows.stride + i);
+      const auto y = hn::Div(numerator, denominator);
+      if (past_cache) {
+        hn::Stream(y, d, rows.y + t * rows.stride + i);
+      } else {
+        hwy::Prefetch(rows.after(rows.y, t));
+        hn::StoreU(y, d, rows.y + t * rows.stride + i);
+      }
       if constexpr (kReleased) {
         before_n = hn::Mul(before_n, decay);
         before_d = hn::Mul(before_d, decay);
@@ -307,240 +319,85 @@ HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* first
   }
 }
 
-// ---- any range: sums numerator·e^exponent in f64 ----
-
-constexpr double kEmpty = -1e300;  // the exponent of an empty sum
-
-// exp, but NaN for NaN.
-HWY_INLINE V64 exp_or_nan(V64 x) {
-  const D64 d;
-  return hn::IfThenElse(hn::Eq(x, x), hn::Exp(d, x), x);
-}
-
-// Three rows of kBlock f64: numerator, denominator, exponent.
-struct LogSum {
-  static constexpr std::int64_t kSize = 3 * kBlock;
-
-  static void clear(double* sum) {
-    for (std::int64_t i = 0; i < kBlock; ++i) sum[i] = sum[kBlock + i] = 0, sum[2 * kBlock + i] = kEmpty;
-  }
-};
-
-// The sum of two sums, the left one: (n, m, x) + (n2, m2, x2).
-HWY_INLINE void add_to(V64& n, V64& m, V64& x, V64 n2, V64 m2, V64 x2) {
-  const D64 d;
-  const auto difference = hn::Sub(x, x2);
-  const auto one = hn::Set(d, 1.0);
-  const auto e = exp_or_nan(hn::Neg(hn::Abs(difference)));
-  const auto left_leads = hn::Gt(difference, hn::Zero(d));
-  const auto left = hn::IfThenElse(left_leads, one, e);
-  const auto right = hn::IfThenElse(left_leads, e, one);
-  n = hn::MulAdd(n, left, hn::Mul(n2, right));
-  m = hn::MulAdd(m, left, hn::Mul(m2, right));
-  x = hn::IfThenElse(left_leads, x, x2);
-}
-
-HWY_INLINE void load_sum(const double* from, V64& n, V64& m, V64& x) {
-  const D64 d;
-  n = hn::Load(d, from);
-  m = hn::Load(d, from + kBlock);
-  x = hn::Load(d, from + 2 * kBlock);
-}
-HWY_INLINE void store_sum(V64 n, V64 m, V64 x, double* to) {
-  const D64 d;
-  hn::Store(n, d, to);
-  hn::Store(m, d, to + kBlock);
-  hn::Store(x, d, to + 2 * kBlock);
-}
-
-// What the log-space path needs to know of a block's channels.
-struct LogCoefficients {
-  alignas(64) float w[kBlock];
-  alignas(64) float u[kBlock];
-  alignas(64) double rest_exponent[kBlock];  // 1 − e^w = rest_sign·e^rest_exponent
-  alignas(64) double rest_sign[kBlock];
-
-  explicit LogCoefficients(const Unit& unit) {
-    unit.load_channels(unit.scan.w, w);
-    unit.load_channels(unit.scan.u, u);
-    for (std::int64_t i = 0; i < kBlock; ++i) {
-      const double x = w[i];
-      rest_sign[i] = x > 0 ? -1 : 1;
-      rest_exponent[i] = x == 0 ? kEmpty : x > 0 ? x + std::log1p(-std::exp(-x)) : std::log(-std::expm1(x));
-    }
-  }
-};
-
-// Takes the tokens of a tile, last to first, into the backward sum of lanes i…; with kKeep writes the sum over the
-// tokens behind each one into `kept` before that.
 template <bool kKeep>
-HWY_INLINE void log_backward(const Rows& rows, const LogCoefficients& c, std::int64_t i, double* sum, double* kept) {
-  const D64 d;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto w = load_f64(c.w + i);
-  const auto one = hn::Set(d, 1.0);
-  V64 n, m, x;
-  load_sum(sum + i, n, m, x);
-  for (std::int64_t t = rows.tokens - 1; t >= 0; --t) {
-    if constexpr (kKeep) {
-      hn::Store(n, d, kept + 3 * t * lanes);
-      hn::Store(m, d, kept + (3 * t + 1) * lanes);
-      hn::Store(x, d, kept + (3 * t + 2) * lanes);
-    }
-    x = hn::Sub(x, w);
-    add_to(n, m, x, load_f64(rows.v + t * rows.stride + i), one, load_f64(rows.k + t * rows.stride + i));
+HWY_INLINE bool aggregate_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
+  const Tiling& tiling = unit.scan.tiling;
+  const Rows rows = unit.open(tiling.begin(tile), tiling.end(tile));
+  float* record = unit.scan.record(unit.column(), tile);
+  if (unit.scan.form == Wkv::kReleasedKernel && tiling.splits_runs()) {
+    return aggregate<true, kKeep>(rows, c, unit.first_key(), tiling.starts_run(tile), record, kept);
   }
-  store_sum(n, m, x, sum + i);
+  return aggregate<false, kKeep>(rows, c, unit.first_key(), true, record, kept);
 }
 
-// The forward sums as in combine_row, kSize f64 each: before (P), run (Q), rest (R, here including token t itself).
-template <bool kReleased>
-HWY_INLINE void log_forward(const Rows& rows, const LogCoefficients& c, std::int64_t i, std::int64_t begin,
-                            std::int64_t run_length, double* sums, const double* kept) {
-  const D64 d;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const auto w = load_f64(c.w + i);
-  const auto u = load_f64(c.u + i);
-  const auto one = hn::Set(d, 1.0);
-  const auto zero = hn::Zero(d);
-  const auto empty = hn::Set(d, kEmpty);
-  V64 n, m, x, run_n, run_m, run_x, rest_n, rest_m, rest_x;
-  load_sum(sums + i, n, m, x);
-  load_sum(sums + LogSum::kSize + i, run_n, run_m, run_x);
-  load_sum(sums + 2 * LogSum::kSize + i, rest_n, rest_m, rest_x);
-  for (std::int64_t t = 0; t < rows.tokens; ++t) {
-    const auto k = load_f64(rows.k + t * rows.stride + i);
-    const auto v = load_f64(rows.v + t * rows.stride + i);
-    if constexpr (kReleased) {
-      rest_x = hn::Add(rest_x, w);
-      if ((begin + t) % run_length == 0) {
-        add_to(n, m, x, run_n, run_m, hn::Sub(run_x, w));
-        run_n = run_m = rest_n = rest_m = zero;
-        run_x = rest_x = empty;
-      } else {
-        add_to(rest_n, rest_m, rest_x, v, one, k);
-      }
-    }
-    V64 sum_n = n, sum_m = m, sum_x = x;
-    const auto behind_x = hn::Load(d, kept + (3 * t + 2) * lanes);
-    add_to(sum_n, sum_m, sum_x, hn::Load(d, kept + 3 * t * lanes), hn::Load(d, kept + (3 * t + 1) * lanes),
-           kReleased ? hn::Sub(behind_x, w) : behind_x);
-    add_to(sum_n, sum_m, sum_x, v, one, hn::Add(u, k));
-    if constexpr (kReleased) {
-      const auto sign = hn::Load(d, c.rest_sign + i);
-      add_to(sum_n, sum_m, sum_x, run_n, run_m, run_x);
-      add_to(sum_n, sum_m, sum_x, hn::Mul(sign, rest_n), hn::Mul(sign, rest_m),
-             hn::Add(rest_x, hn::Load(d, c.rest_exponent + i)));
-    }
-    store_f32(hn::Div(sum_n, sum_m), rows.y + t * rows.stride + i);
-    if constexpr (kReleased) {
-      x = hn::Sub(x, w);
-      run_x = hn::Sub(run_x, w);
-      add_to(run_n, run_m, run_x, v, one, k);
-    } else {
-      x = hn::Sub(x, w);
-      add_to(n, m, x, v, one, k);
-    }
+void combine(const Unit& unit) {
+  alignas(64) float w[kBlock];
+  unit.load_channels(unit.scan.w, w);
+  if (unit.scan.form == Wkv::kReleasedKernel) {
+    combine_tiles<true>(unit.scan, unit.column(), w);
+  } else {
+    combine_tiles<false>(unit.scan, unit.column(), w);
   }
-  store_sum(n, m, x, sums + i);
-  store_sum(run_n, run_m, run_x, sums + LogSum::kSize + i);
-  store_sum(rest_n, rest_m, rest_x, sums + 2 * LogSum::kSize + i);
 }
 
-// ---- entry points ----
+// Sweep 3 of a tile; writes nothing and returns false when its keys do not fit, which kKept rules out.
+template <bool kReleased, bool kCarries, bool kKept>
+HWY_INLINE bool emit_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
+  const Tiling& tiling = unit.scan.tiling;
+  const std::int64_t begin = tiling.begin(tile);
+  const Rows rows = unit.open(begin, tiling.end(tile));
+  const float* record = unit.scan.record(unit.column(), tile);
+  float* late = unit.late();
+  if (!sum_behind<kReleased, kCarries, kKept>(rows, c, unit.first_key(), record, kept, late)) return false;
+  emit<kReleased, kCarries>(rows, c, record, begin, tiling.run(), unit.scan.past_cache, kept, late);
+  rows.close();
+  return true;
+}
 
-void log_column(const Unit& unit) {
-  const Scan& scan = unit.scan;
-  const Tiling& tiling = scan.tiling;
-  const LogCoefficients c(unit);
-  const auto record = [&](std::int64_t tile) { return reinterpret_cast<double*>(scan.record(unit.column(), tile)); };
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(D64()));
-  double* kept = reinterpret_cast<double*>(unit.buffer);
-  alignas(64) double sums[3 * LogSum::kSize];
-  LogSum::clear(sums);
-  for (std::int64_t tile = tiling.count() - 1; tile >= 0; --tile) {
-    std::memcpy(record(tile), sums, LogSum::kSize * sizeof(double));
-    if (tile == 0) break;
-    const Rows rows = unit.open(tiling.begin(tile), tiling.end(tile));
-    for (std::int64_t i = 0; i < kBlock; i += lanes) log_backward<false>(rows, c, i, sums, nullptr);
-  }
-  for (int sum = 0; sum < 3; ++sum) LogSum::clear(sums + sum * LogSum::kSize);
-  for (std::int64_t tile = 0; tile < tiling.count(); ++tile) {
-    const std::int64_t begin = tiling.begin(tile);
-    const Rows rows = unit.open(begin, tiling.end(tile));
-    for (std::int64_t i = 0; i < kBlock; i += lanes) {
-      log_backward<true>(rows, c, i, record(tile), kept);
-      if (scan.form == Wkv::kReleasedKernel) {
-        log_forward<true>(rows, c, i, begin, tiling.run(), sums, kept);
-      } else {
-        log_forward<false>(rows, c, i, begin, tiling.run(), sums, kept);
-      }
-    }
-    rows.close();
-  }
+template <bool kCarries, bool kKept>
+HWY_INLINE bool emit_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
+  return unit.scan.form == Wkv::kReleasedKernel ? emit_rows<true, kCarries, kKept>(unit, c, tile, kept)
+                                                : emit_rows<false, kCarries, kKept>(unit, c, tile, kept);
+}
+
+// What the sweeps of a column by tile share.
+void prepare_column(const Unit& unit) {
+  unit.save_first_key();
+  *unit.coefficients() = coefficients(unit);
 }
 
 void aggregate_tile(const Unit& unit, std::int64_t tile) {
-  const Scan& scan = unit.scan;
-  const Tiling& tiling = scan.tiling;
-  const Coefficients c(unit);
-  const Rows rows = unit.open(tiling.begin(tile), tiling.end(tile));
-  alignas(64) float first_key[kBlock];
-  unit.load_channels(scan.k + unit.entry * tiling.tokens() * scan.channels, first_key);
-  float* record = scan.record(unit.column(), tile);
-  const bool with_rest = scan.form == Wkv::kReleasedKernel && tiling.splits_runs();
-  const bool fits = with_rest ? aggregate<true>(rows, c, first_key, tiling.starts_run(tile), record)
-                              : aggregate<false>(rows, c, first_key, true, record);
-  scan.tile_fits[unit.column() * tiling.count() + tile] = fits;
+  const std::int64_t tiles = unit.scan.tiling.count();
+  unit.scan.tile_fits[unit.column() * tiles + tile] = aggregate_rows<false>(unit, *unit.coefficients(), tile, nullptr);
 }
 
 void combine_column(const Unit& unit) {
-  const Scan& scan = unit.scan;
-  const std::int64_t tiles = scan.tiling.count();
-  const std::uint8_t* fits = scan.tile_fits + unit.column() * tiles;
-  scan.fits[unit.column()] = std::all_of(fits, fits + tiles, [](std::uint8_t fit) { return fit != 0; });
-  if (!scan.fits[unit.column()]) return;
-  unit.load_channels(scan.k + unit.entry * scan.tiling.tokens() * scan.channels,
-                     scan.first_key + unit.column() * kBlock);
-  alignas(64) float w[kBlock];
-  unit.load_channels(scan.w, w);
-  for (const std::int64_t row : {0, 1}) {
-    if (scan.form == Wkv::kReleasedKernel) {
-      combine_row<true>(scan, unit.column(), w, row);
-    } else {
-      combine_row<false>(scan, unit.column(), w, row);
-    }
-  }
-}
-
-template <bool kCarries>
-HWY_INLINE void emit_rows(const Unit& unit, const Coefficients& c, const Rows& rows, std::int64_t begin,
-                          const float* record) {
-  const float* first_key = unit.scan.first_key + unit.column() * kBlock;
-  const std::int64_t run = unit.scan.tiling.run();
-  if (unit.scan.form == Wkv::kReleasedKernel) {
-    emit<true, kCarries>(rows, c, first_key, record, begin, run, unit.buffer);
-  } else {
-    emit<false, kCarries>(rows, c, first_key, record, begin, run, unit.buffer);
-  }
-  rows.close();
+  const std::int64_t tiles = unit.scan.tiling.count();
+  const std::uint8_t* tile_fits = unit.scan.tile_fits + unit.column() * tiles;
+  const bool fits = std::all_of(tile_fits, tile_fits + tiles, [](std::uint8_t fit) { return fit != 0; });
+  unit.scan.fits[unit.column()] = fits;
+  if (fits) combine(unit);
 }
 
 void emit_tile(const Unit& unit, std::int64_t tile) {
-  const Tiling& tiling = unit.scan.tiling;
-  const Rows rows = unit.open(tiling.begin(tile), tiling.end(tile));
-  emit_rows<true>(unit, Coefficients(unit), rows, tiling.begin(tile), unit.scan.record(unit.column(), tile));
+  emit_rows<true, false>(unit, *unit.coefficients(), tile, unit.kept());
 }
 
-// A sequence of a single tile: no carries.
-void whole_column(const Unit& unit) {
-  const Scan& scan = unit.scan;
-  const Coefficients c(unit);
-  float* first_key = scan.first_key + unit.column() * kBlock;
-  unit.load_channels(scan.k + unit.entry * scan.tiling.tokens() * scan.channels, first_key);
-  const Rows rows = unit.open(0, scan.tiling.tokens());
-  if (!keys_fit(rows, c, first_key)) return log_column(unit);
-  emit_rows<false>(unit, c, rows, 0, nullptr);
+// All three sweeps of a column, one after the other: between them e^k and e^k·v stay in the second-level cache.
+void scan_column(const Unit& unit) {
+  const Coefficients c = coefficients(unit);
+  const Tiling& tiling = unit.scan.tiling;
+  unit.save_first_key();
+  if (tiling.count() == 1) {
+    if (!emit_rows<false, false>(unit, c, 0, unit.kept())) log_column(unit);
+    return;
+  }
+  const auto kept = [&](std::int64_t tile) { return unit.kept() + 2 * kBlock * tiling.begin(tile); };
+  for (std::int64_t tile = 0; tile < tiling.count(); ++tile) {
+    if (!aggregate_rows<true>(unit, c, tile, kept(tile))) return log_column(unit);
+  }
+  combine(unit);
+  for (std::int64_t tile = 0; tile < tiling.count(); ++tile) emit_rows<true, true>(unit, c, tile, kept(tile));
 }
 
 }  // namespace HWY_NAMESPACE

@@ -1,15 +1,19 @@
 // How the Bi-WKV scan cuts its work, independent of the instruction set.
 //
-// Channels go in blocks of 16 and tokens in tiles. Three sweeps, the first and the last parallel over batch × tiles ×
-// blocks, the one between them over batch × blocks:
+// Channels go in blocks of 16 and tokens in tiles. Three sweeps:
 //
 //   1. aggregate   per tile, the sums of e^{k}·v and e^{k}, aged to its end (for tokens behind) and to its start
 //   2. combine     from these, in f64, the carries: the same sums over all tokens before and behind each tile
 //   3. emit        per tile, the backward sums into a buffer that stays in the cache, then the forward sums and y
 //
-// A sequence of one tile goes straight to the third.
+// A sequence of one tile goes straight to the third. A longer one is scanned in one of two orders, of the same result:
 //
-// Nothing here depends on the number of threads, so neither do the results.
+//   by column      a thread takes a block through all sweeps. k and v are read once, and their exponentials taken once:
+//                  sweep 1 leaves e^k and e^k·v where they stay in the second-level cache until sweep 3.
+//   by tile        all threads take all blocks through one sweep after the other, reading k and v and taking the
+//                  exponentials twice. Memory is read in its own order, a tile of all channels at a time.
+//
+// Nothing in a result depends on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -24,10 +28,17 @@ namespace weft::bi_wkv_scan {
 /// Channels of a block: a cache line of f32.
 constexpr std::int64_t kBlock = 16;
 /// Tokens of a tile: short enough for the rounding of e^{−w} to stay harmless within one (each step multiplies by it)
-/// and for the buffer to stay in the first-level cache, long enough for the carries not to count.
-constexpr std::int64_t kTile = 128;
+/// and for its buffers to stay in the first-level cache, long enough for the carries not to count.
+constexpr std::int64_t kTile = 64;
+/// Rows from one that is worked on to the one that is fetched meanwhile.
+constexpr std::int64_t kAhead = 24;
 /// Up to here a sequence is one tile, which saves the first two sweeps.
 constexpr std::int64_t kSingleTile = 256;
+/// Up to here what sweep 1 keeps of a column, 128 bytes a token, fills at most half of a second-level cache of 1 MiB.
+constexpr std::int64_t kLongestKept = 4096;
+/// Bytes of k, v and y that a third-level cache may hold. Beyond it y goes to memory past the caches, and reading goes
+/// in memory's own order: by column, a line here and a line there, it would take several times as long.
+constexpr std::int64_t kLargestInCache = 16 << 20;
 
 /// Tokens cut into tiles. For Wkv::kReleasedKernel a tile is either made of whole runs or lies within one run.
 class Tiling {
@@ -75,6 +86,17 @@ enum Row : std::int64_t {
   kRows = 8
 };
 
+/// What the path in the range of f32 needs to know of a block's channels.
+struct Coefficients {
+  alignas(64) float decay[kBlock];   // e^{−w}
+  alignas(64) float growth[kBlock];  // e^w; as `rest`, of the released kernel only
+  alignas(64) float rest[kBlock];    // 1 − e^w
+  alignas(64) float bonus[kBlock];   // e^u
+  // The k − k_0 that are safe: not farther than `reach` from `middle`; `reach` is negative when none is.
+  alignas(64) float middle[kBlock];
+  alignas(64) float reach[kBlock];
+};
+
 /// Everything that one run of the scan works on.
 struct Scan {
   const float* k;
@@ -85,10 +107,13 @@ struct Scan {
   std::int64_t batch, channels;
   Wkv form;
   const Tiling& tiling;
-  float* records;           // [B,blocks,tiles,kRows,kBlock]
-  float* first_key;         // [B,blocks,kBlock]: k of token 0, which y may overwrite
-  std::uint8_t* tile_fits;  // [B,blocks,tiles]: whether the tile stays in the range of f32
-  std::uint8_t* fits;       // [B,blocks]
+  bool by_column;
+  bool past_cache;             // y goes to memory past the caches, which takes whole aligned lines
+  float* records;              // [B,blocks,tiles,kRows,kBlock]
+  Coefficients* coefficients;  // [B,blocks]; unused by column
+  float* first_key;            // [B,blocks,kBlock]: k of token 0, which y may overwrite
+  std::uint8_t* tile_fits;     // [B,blocks,tiles]: whether the tile stays in the range of f32
+  std::uint8_t* fits;          // [B,blocks]
 
   std::int64_t blocks() const { return (channels + kBlock - 1) / kBlock; }
   float* record(std::int64_t column, std::int64_t tile) const {
@@ -96,10 +121,11 @@ struct Scan {
   }
 };
 
-/// Floats of the buffer that every thread needs: three rows of states for each token of a tile, and rows of k and v for
+/// Floats of the buffer that every thread needs, all of it in rows of a block: for each token of a tile (scanned by
+/// column, of the sequence) what is kept of k and v, for each token of a tile the backward sums, and k and v of
 /// channels that do not fill a block.
-inline std::int64_t buffer_floats(const Tiling& tiling) {
-  return 5 * kBlock * std::max<std::int64_t>(1, tiling.longest());
+inline std::int64_t buffer_floats(const Tiling& tiling, bool by_column) {
+  return 2 * kBlock * ((by_column ? tiling.tokens() : tiling.longest()) + 2 * tiling.longest());
 }
 
 /// A block's columns of k, v and y over a range of tokens. A block that the channels do not fill works on copies,
@@ -109,9 +135,12 @@ struct Rows {
   const float* v;
   float* y;
   std::int64_t stride, tokens;
-  std::int64_t ahead = 0;  // from a row to one that is likely wanted next: worth a prefetch
+  // What is likely wanted after row t lies at soon + t·soon_stride from row 0.
+  std::int64_t soon = 0, soon_stride = 0;
   float* y_target = nullptr;
   std::int64_t target_stride = 0, width = 0;
+
+  const float* after(const float* column, std::int64_t t) const { return column + soon + t * soon_stride; }
 
   void close() const {
     if (!y_target) return;
@@ -131,20 +160,31 @@ struct Unit {
   std::int64_t channel() const { return block * kBlock; }
   std::int64_t width() const { return std::min(kBlock, scan.channels - channel()); }
 
+  float* kept() const { return buffer; }
+  float* late() const { return buffer + 2 * kBlock * (scan.by_column ? scan.tiling.tokens() : scan.tiling.longest()); }
+  float* first_key() const { return scan.first_key + column() * kBlock; }
+  Coefficients* coefficients() const { return scan.coefficients + column(); }
+  void save_first_key() const { load_channels(scan.k + entry * scan.tiling.tokens() * scan.channels, first_key()); }
+
   Rows open(std::int64_t begin, std::int64_t end) const {
     const std::int64_t first = (entry * scan.tiling.tokens() + begin) * scan.channels + channel();
     const std::int64_t tokens = end - begin;
     if (width() == kBlock) {
-      // Rows of one block lie too far apart for the hardware to foresee the next.
-      std::int64_t ahead = 0;
-      if (block + 1 < scan.blocks()) {
-        ahead = kBlock;
-      } else if (end + tokens <= scan.tiling.tokens()) {
-        ahead = tokens * scan.channels - channel();
+      Rows rows = {scan.k + first, scan.v + first, scan.y + first, scan.channels, tokens};
+      // Rows of a block lie too far apart for the hardware to foresee the next.
+      const bool followed = entry * scan.tiling.tokens() + end + tokens <= scan.batch * scan.tiling.tokens();
+      if (scan.past_cache || !scan.by_column) {
+        // This block's share of as many rows of all channels from here on: together the blocks read them from end to
+        // end.
+        if (followed) rows.soon = tokens * scan.channels + channel() * (tokens - 1), rows.soon_stride = kBlock;
+      } else if (scan.tiling.count() > 1) {
+        if (followed) rows.soon = std::min(tokens, kAhead) * scan.channels, rows.soon_stride = scan.channels;
+      } else if (channel() + 2 * kBlock <= scan.channels) {
+        rows.soon = kBlock, rows.soon_stride = scan.channels;
       }
-      return {scan.k + first, scan.v + first, scan.y + first, scan.channels, tokens, ahead};
+      return rows;
     }
-    float* k = buffer + 3 * kBlock * scan.tiling.longest();
+    float* k = late() + 2 * kBlock * scan.tiling.longest();
     float* v = k + kBlock * scan.tiling.longest();
     std::memset(k, 0, static_cast<std::size_t>(tokens * kBlock) * sizeof(float));
     std::memset(v, 0, static_cast<std::size_t>(tokens * kBlock) * sizeof(float));
@@ -153,7 +193,7 @@ struct Unit {
       std::memcpy(k + t * kBlock, scan.k + first + t * scan.channels, bytes);
       std::memcpy(v + t * kBlock, scan.v + first + t * scan.channels, bytes);
     }
-    return {k, v, k, kBlock, tokens, 0, scan.y + first, scan.channels, width()};
+    return {k, v, k, kBlock, tokens, 0, 0, scan.y + first, scan.channels, width()};
   }
 
   /// This block's part of a vector of all channels (w, u).

@@ -11,6 +11,7 @@
 
 #include "io/json.h"
 #include "io/npy.h"
+#include "kernel/testing/targets.h"
 #include "ops/bi_wkv/bi_wkv_scan.h"
 #include "ops/testing/op_test.h"
 
@@ -101,6 +102,17 @@ TEST(BiWkv, MatchesTheReference) {
   }
 }
 
+TEST(BiWkv, MatchesTheReferenceOnEveryInstructionSet) {
+  testing::for_each_target([] {
+    for (const Wkv form : kForms) {
+      for (const std::int64_t t : {40, 300}) {
+        check(model_inputs(1, t, 37), form, "model");
+        check(random_inputs(1, t, 18, {.k = 300, .w = 0.01F, .w_shift = -0.1F}), form, "k ~ 300");
+      }
+    }
+  });
+}
+
 TEST(BiWkv, MatchesTheReferenceWhereRunsAreLongerThanTiles) {
   const std::int64_t t = 32 * bi_wkv_scan::kTile + 77;
   check(random_inputs(1, t, 2, {.w = 4.0F / static_cast<float>(t)}), Wkv::kReleasedKernel, "long");
@@ -172,6 +184,7 @@ TEST(BiWkv, ChoosesThePathPerBlock) {
   }
 }
 
+// The two orders of bi_wkv_scan.h, too: few threads for these columns go by column and many by tile.
 TEST(BiWkv, ResultsDoNotDependOnTheThreads) {
   for (const Wkv form : kForms) {
     for (const float k : {1.0F, 100.0F}) {
@@ -231,6 +244,27 @@ Tensor scan_f64(const Inputs& inputs, Wkv form) {
     }
   }
   return y;
+}
+
+// Large enough to be read in memory's order and written past the caches; with channels that fill no line, too.
+TEST(BiWkv, MatchesTheLinearFormBeyondTheCaches) {
+  for (const Wkv form : kForms) {
+    for (const Shape& shape : {Shape{1, 6000, 240}, Shape{1, 5000, 301}, Shape{160, 200, 48}}) {
+      const Inputs inputs = model_inputs(shape[0], shape[1], shape[2]);
+      ASSERT_GT(3 * inputs.k.bytes(), static_cast<std::size_t>(bi_wkv_scan::kLargestInCache));
+      const Tensor got = scan(inputs, form, 2);
+      for (std::int64_t entry = 0; entry < shape[0]; entry += 53) {
+        const auto of_entry = [&](const Tensor& x) {
+          const auto size = static_cast<std::size_t>(shape[1] * shape[2]);
+          return Tensor::of(x.data<float>().subspan(static_cast<std::size_t>(entry) * size, size),
+                            {1, shape[1], shape[2]});
+        };
+        const Tensor want = scan_f64({of_entry(inputs.k), of_entry(inputs.v), inputs.w, inputs.u}, form);
+        EXPECT_LE(relative_error(of_entry(got), want), kTolerance) << fmt::format("{} entry {}", shape, entry);
+      }
+      EXPECT_TRUE(same_bits(scan(inputs, form, 1), got));
+    }
+  }
 }
 
 TEST(BiWkv, StaysAccurateOverAMillionTokens) {

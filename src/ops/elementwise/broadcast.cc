@@ -52,15 +52,4 @@ Broadcast::Broadcast(std::span<const TensorType> in, const Shape& out) : strides
   for (auto& own : strides) std::ranges::reverse(own);
 }
 
-std::int64_t Broadcast::row_offset(std::size_t i, std::int64_t row) const {
-  std::int64_t offset = 0;
-  const std::size_t outer = extents.size() - 1;
-  if (outer == 0) return 0;
-  for (std::size_t axis = outer; axis-- > 1;) {
-    offset += row % extents[axis] * strides[i][axis];
-    row /= extents[axis];
-  }
-  return offset + row * strides[i][0];
-}
-
 }  // namespace weft

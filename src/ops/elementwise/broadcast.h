@@ -25,7 +25,15 @@ struct Broadcast {
 
   std::int64_t inner() const { return extents.back(); }
   /// Where input `i` has the first element of row `row` (a row is the last axis).
-  std::int64_t row_offset(std::size_t i, std::int64_t row) const;
+  std::int64_t row_offset(std::size_t i, std::int64_t row) const {
+    const std::vector<std::int64_t>& stride = strides[i];
+    std::int64_t offset = 0;
+    for (std::size_t axis = extents.size() - 1; axis > 1; --axis) {
+      offset += row % extents[axis - 1] * stride[axis - 1];
+      row /= extents[axis - 1];
+    }
+    return extents.size() == 1 ? 0 : offset + row * stride[0];
+  }
 };
 
 }  // namespace weft

@@ -66,6 +66,10 @@ void reference(const Elementwise& attributes, std::span<const Tensor> in, std::s
       attributes);
 }
 
+Activation activation_of(const Operation& operation) {
+  return operation.as<SquaredRelu>() ? Activation::kSquaredRelu : Activation::kNone;
+}
+
 Value add(Value a, Value b) { return a.graph().add_one(Add{}, {a, b}); }
 Value mul(Value a, Value b) { return a.graph().add_one(Mul{}, {a, b}); }
 Value scale(Value x, float factor) { return x.graph().add_one(Scale{.factor = factor}, {x}); }

@@ -108,6 +108,9 @@ std::unique_ptr<Kernel> make_kernel(const A& attributes, const KernelRequest& re
   return make_elementwise_kernel(attributes, request);
 }
 
+/// The same as what a product may do in passing; kNone when there is no such thing.
+Activation activation_of(const Operation& operation);
+
 /// All throw ShapeError when the shapes do not broadcast.
 Value add(Value a, Value b);
 Value mul(Value a, Value b);

@@ -39,12 +39,12 @@ V apply(const Lerp&, D d, V x, V shifted, V mix) {
   return hn::MulAdd(x, mix, hn::Mul(shifted, hn::Sub(hn::Set(d, 1.0F), mix)));
 }
 
-// Through e^−|x|, which never overflows: 1/(1 + e) for x ≥ 0, e/(1 + e) below.
+// e^−x is kept below infinity; beyond that the result is less than 1e-38 either way.
 template <class D, class V>
 V apply(const Sigmoid&, D d, V x) {
   const V one = hn::Set(d, 1.0F);
-  const V e = hn::Exp(d, hn::Neg(hn::Abs(x)));
-  const V y = hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
+  const V e = hn::Exp(d, hn::Min(hn::Neg(x), hn::Set(d, 88.0F)));
+  const V y = hn::Div(one, hn::Add(one, e));
   return hn::IfThenElse(hn::IsNaN(x), x, y);  // Exp makes NaN 0
 }
 
@@ -87,11 +87,44 @@ void run_row(const A& op, std::array<const float*, A::kArity> in, const std::arr
   if (left > 0) store_n(apply(op, d, load_n(d, in[kInput], left)...), d, out, left);
 }
 
+// Whole rows of `columns` elements; input i goes on by steps[i] from row to row: it has all of them, or one for all.
+template <class A, std::size_t... kInput>
+void run_rows(const A& op, std::array<const float*, A::kArity> in, const std::array<std::int64_t, A::kArity>& steps,
+              float* out, std::int64_t rows, std::size_t columns, std::index_sequence<kInput...>) {
+  const hn::ScalableTag<float> d;
+  const std::size_t lanes = hn::Lanes(d);
+  for (; rows > 0; --rows, out += columns) {
+    std::size_t c = 0;
+    for (; c + 2 * lanes <= columns; c += 2 * lanes) {
+      const auto first = apply(op, d, hn::LoadU(d, in[kInput] + c)...);
+      const auto second = apply(op, d, hn::LoadU(d, in[kInput] + c + lanes)...);
+      hn::StoreU(first, d, out + c);
+      hn::StoreU(second, d, out + c + lanes);
+    }
+    for (; c + lanes <= columns; c += lanes) hn::StoreU(apply(op, d, hn::LoadU(d, in[kInput] + c)...), d, out + c);
+    if (c < columns) store_n(apply(op, d, load_n(d, in[kInput] + c, columns - c)...), d, out + c, columns - c);
+    ((in[kInput] += steps[kInput]), ...);
+  }
+}
+
 template <class A>
 void run_tile(const A& op, const Broadcast& shape, const std::vector<bool>& complete, const float* const* in,
               float* out, std::int64_t begin, std::int64_t end) {
+  constexpr auto kInputs = std::make_index_sequence<A::kArity>();
   std::array<bool, A::kArity> repeats;
-  for (std::size_t i = 0; i < A::kArity; ++i) repeats[i] = shape.strides[i].back() == 0;
+  std::array<std::int64_t, A::kArity> steps;
+  bool plain = shape.extents.size() <= 2 && begin % shape.inner() == 0 && end % shape.inner() == 0;
+  for (std::size_t i = 0; i < A::kArity; ++i) {
+    repeats[i] = shape.strides[i].back() == 0;
+    steps[i] = complete[i] ? shape.inner() : shape.strides[i].front();
+    plain = plain && !repeats[i] && (complete[i] || steps[i] == 0);
+  }
+  if (plain) {
+    std::array<const float*, A::kArity> from;
+    std::copy_n(in, A::kArity, from.begin());
+    return run_rows(op, from, steps, out, (end - begin) / shape.inner(), static_cast<std::size_t>(shape.inner()),
+                    kInputs);
+  }
   std::int64_t row = begin / shape.inner();
   std::int64_t column = begin - row * shape.inner();
   for (std::int64_t element = begin; element < end; ++row, column = 0) {
@@ -100,7 +133,7 @@ void run_tile(const A& op, const Broadcast& shape, const std::vector<bool>& comp
     for (std::size_t i = 0; i < A::kArity; ++i) {
       from[i] = in[i] + (complete[i] ? element - begin : shape.row_offset(i, row) + (repeats[i] ? 0 : column));
     }
-    run_row(op, from, repeats, out + (element - begin), count, std::make_index_sequence<A::kArity>());
+    run_row(op, from, repeats, out + (element - begin), count, kInputs);
     element += count;
   }
 }

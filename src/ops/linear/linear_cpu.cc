@@ -5,28 +5,63 @@
 namespace weft {
 namespace {
 
+// From the raw result of an int8 product, and the scales of the rows that it multiplied, to the result.
+class LinearDecoder final : public RowKernel {
+ public:
+  LinearDecoder(std::shared_ptr<const onednn::Product> product, std::int64_t rows)
+      : product_(std::move(product)), rows_(rows) {}
+
+  std::string_view name() const override { return "hwy:decode_i8"; }
+  bool may_overwrite(int i) const override { return i == 0; }
+  std::int64_t rows() const override { return rows_; }
+  bool reads_by_rows(int) const override { return true; }
+  void run_rows(const RowArgs& args) const noexcept override {
+    product_->decode(args.input<RowScale>(1), args.input(0), args.output(), args.count());
+  }
+
+ private:
+  std::shared_ptr<const onednn::Product> product_;
+  std::int64_t rows_;
+};
+
 class LinearKernel final : public RowKernel {
  public:
   LinearKernel(const KernelRequest& request, std::int64_t rows)
       : rows_(rows),
-        product_(*request.constants[1], request.in.size() == 3 ? request.constants[2] : nullptr, request.precision,
-                 *request.packs) {}
+        product_(std::make_shared<onednn::Product>(*request.constants[1],
+                                                   request.in.size() == 3 ? request.constants[2] : nullptr,
+                                                   request.precision, *request.packs)) {}
 
   std::string_view name() const override { return "onednn:linear"; }
-  DType encoding(int i) const override { return i == 0 ? product_.precision() : DType::kF32; }
+  DType encoding(int i) const override { return i == 0 ? product_->precision() : DType::kF32; }
+  bool absorb(Activation activation) override {
+    if (product_->precision() == DType::kI8) return false;
+    product_->set_activation(activation);
+    return true;
+  }
+  bool encode_output(DType encoding) override {
+    if (encoding != DType::kBF16 || product_->precision() != encoding) return false;
+    product_->set_output(encoding);
+    return true;
+  }
+  std::unique_ptr<RowKernel> make_decoder() override {
+    if (product_->precision() != DType::kI8) return nullptr;
+    return std::make_unique<LinearDecoder>(product_, rows_);
+  }
+
   std::int64_t rows() const override { return rows_; }
   bool reads_by_rows(int i) const override { return i == 0; }
   bool wants_high_tiles() const override { return true; }
-  void set_tile_rows(std::int64_t rows) override { product_.set_rows(rows_, rows); }
-  std::size_t row_scratch_bytes() const override { return product_.scratch_bytes(); }
+  void set_tile_rows(std::int64_t rows) override { product_->set_rows(rows_, rows); }
+  std::size_t row_scratch_bytes() const override { return product_->scratch_bytes(); }
 
   void run_rows(const RowArgs& args) const noexcept override {
-    product_.run(args.input<std::byte>(0), args.output(), args.count(), args.scratch);
+    product_->run(args.input<std::byte>(0), args.output<std::byte>(), args.count(), args.scratch);
   }
 
  private:
   std::int64_t rows_;
-  onednn::Product product_;
+  std::shared_ptr<onednn::Product> product_;
 };
 
 // Nothing to multiply: no rows, or no columns to sum over.

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 
 #include "core/format.h"
 #include "kernel/encode.h"
@@ -34,9 +35,12 @@ class PatchEmbedKernel final : public RowKernel {
     product_.set_rows(images_ * tokens_, rows);
     const auto bytes = [rows](std::size_t row) { return (static_cast<std::size_t>(rows) * row + 63) / 64 * 64; };
     patch_bytes_ = bytes(static_cast<std::size_t>(k_) * sizeof(float));
-    encoded_bytes_ = encoder_ ? bytes(encoded_row_bytes(product_.precision(), k_)) : 0;
+    encoded_bytes_ = encoder_ ? bytes(static_cast<std::size_t>(k_) * size_of(product_.precision())) : 0;
+    scale_bytes_ = encoder_ ? bytes(sizeof(RowScale)) : 0;
   }
-  std::size_t row_scratch_bytes() const override { return patch_bytes_ + encoded_bytes_ + product_.scratch_bytes(); }
+  std::size_t row_scratch_bytes() const override {
+    return patch_bytes_ + encoded_bytes_ + scale_bytes_ + product_.scratch_bytes();
+  }
 
   void run_rows(const RowArgs& args) const noexcept override {
     auto* const patches = reinterpret_cast<float*>(args.scratch);
@@ -45,13 +49,16 @@ class PatchEmbedKernel final : public RowKernel {
       gather(args.input(0), token, count, patches + (token - args.begin) * k_);
       token += count;
     }
-    std::byte* rows = args.scratch;
+    std::byte* const encoded = args.scratch + patch_bytes_;
+    std::byte* const scales = encoded + encoded_bytes_;
     if (encoder_) {
-      const std::byte* const from = rows;
-      rows += patch_bytes_;
-      encoder_->run_rows({.in = {&from, 1}, .out = {&rows, 1}, .begin = args.begin, .end = args.end});
+      const std::byte* const from = args.scratch;
+      const std::array<std::byte*, 2> to = {encoded, scales};
+      encoder_->run_rows({.in = {&from, 1}, .out = to, .begin = args.begin, .end = args.end});
     }
-    product_.run(rows, args.output(), args.count(), args.scratch + patch_bytes_ + encoded_bytes_);
+    product_.run(encoder_ ? encoded : args.scratch, args.output<std::byte>(), args.count(), scales + scale_bytes_);
+    if (product_.precision() != DType::kI8) return;
+    product_.decode(reinterpret_cast<const RowScale*>(scales), args.output(), args.output(), args.count());
   }
 
  private:
@@ -77,7 +84,7 @@ class PatchEmbedKernel final : public RowKernel {
   std::int64_t grid_w_, tokens_, k_;
   onednn::Product product_;
   std::unique_ptr<RowKernel> encoder_;
-  std::size_t patch_bytes_ = 0, encoded_bytes_ = 0;
+  std::size_t patch_bytes_ = 0, encoded_bytes_ = 0, scale_bytes_ = 0;
 };
 
 // No images, or images without pixels.

@@ -15,6 +15,7 @@ namespace weft {
 namespace {
 
 struct ShiftedGrid {
+  std::int64_t tokens;  // of all grids
   std::int64_t height, width, channels, pixels;
   std::array<std::int64_t, 5> cuts;
 };
@@ -44,6 +45,7 @@ HWY_INLINE void copy_channels(const float* x, float* y, std::int64_t begin, std:
 // Tokens [begin, end) of a batch of grids; x is all of them, y those.
 void q_shift_tokens(const ShiftedGrid& grid, const float* x, float* y, std::int64_t begin, std::int64_t end) {
   const std::int64_t p = grid.pixels;
+  const std::int64_t tokens = grid.tokens;
   std::int64_t w = begin % grid.width;
   std::int64_t h = begin / grid.width % grid.height;
   for (std::int64_t token = begin; token < end; ++token) {
@@ -53,6 +55,15 @@ void q_shift_tokens(const ShiftedGrid& grid, const float* x, float* y, std::int6
       const float* const neighbour = from + (inside ? distance * grid.channels : 0);
       copy_channels(neighbour, to, grid.cuts[group], grid.cuts[group + 1], !inside);
     };
+    // Of the rows to come only the one below has not been read lately.
+    constexpr std::int64_t kAhead = 8;
+    const std::int64_t below = token + kAhead + p * grid.width;
+    if (below < tokens) {
+      const float* const next = x + below * grid.channels;
+      for (std::int64_t c = grid.cuts[3]; c < grid.cuts[4]; c += 16) __builtin_prefetch(next + c, 0, 3);
+      const float* const own = from + kAhead * grid.channels;
+      for (std::int64_t c = 0; c < grid.channels; c += 16) __builtin_prefetch(own + c, 0, 3);
+    }
     shift(0, w >= p, -p);
     shift(1, w + p < grid.width, p);
     shift(2, h >= p, -p * grid.width);
@@ -77,11 +88,10 @@ HWY_EXPORT(q_shift_tokens);
 class QShiftKernel final : public RowKernel {
  public:
   QShiftKernel(const QShift& attributes, const Shape& x)
-      : grid_{attributes.height, attributes.width, x[2], attributes.pixels, attributes.cuts(x[2])},
-        rows_(row_count(x)) {}
+      : grid_{row_count(x), attributes.height, attributes.width, x[2], attributes.pixels, attributes.cuts(x[2])} {}
 
   std::string_view name() const override { return "hwy:q_shift"; }
-  std::int64_t rows() const override { return rows_; }
+  std::int64_t rows() const override { return grid_.tokens; }
   bool reads_by_rows(int) const override { return false; }
 
   void run_rows(const RowArgs& args) const noexcept override {
@@ -90,7 +100,6 @@ class QShiftKernel final : public RowKernel {
 
  private:
   ShiftedGrid grid_;
-  std::int64_t rows_;
 };
 
 }  // namespace
