@@ -1,6 +1,7 @@
 // weft bench: types, figures, other engines.
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 
 #include "tests/cli/command.h"
 
@@ -30,6 +31,27 @@ TEST(BenchTypes, AreMeasuredAgainstTheMachine) {
   EXPECT_TRUE(rows[0].contains("share"));
   expect_error(weft_command({"bench", model, "--dtype", "f64"}), 2, "--dtype");
   expect_error(weft_command({"bench", model, "--dtype", "f32,"}), 2, "--dtype");
+}
+
+TEST(BenchProfile, TellsWhatARunIsSpentOn) {
+  const ScratchFolder folder;
+  const std::string model = write_small_model(folder / "m.safetensors");
+  const std::vector<std::string> command = {"bench", model, "--size", "32", "--min-time", "0", "--profile"};
+  std::vector<std::string> with_json = command;
+  with_json.emplace_back("--json");
+  const Outcome outcome = weft_command(with_json);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const Json row = only_json(outcome.out);
+  ASSERT_TRUE(row.contains("profile")) << outcome.out;
+  std::int64_t macs = 0;
+  double last = std::numeric_limits<double>::infinity();
+  for (const Json& sum : row["profile"]) {
+    macs += sum["macs"].get<std::int64_t>();
+    EXPECT_LE(sum["ms"].get<double>(), last);  // the longest first
+    last = sum["ms"].get<double>();
+  }
+  EXPECT_EQ(macs, row["macs"].get<std::int64_t>());
+  EXPECT_NE(weft_command(command).out.find("\n  linear "), std::string::npos);
 }
 
 TEST(BenchFigures, CsvHasTheSameColumnsInEveryRow) {

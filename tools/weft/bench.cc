@@ -20,6 +20,7 @@ struct Options {
   double min_time = 1;
   std::string vs;
   bool vs_spinning = false;
+  bool profile = false;
   std::string csv, svg;
   bool json = false;
 };
@@ -44,6 +45,7 @@ void declare(CLI::App& app, Options& o) {
                              Peer::kModel))
       ->type_name("onnxruntime[:PRESET|FILE]");
   app.add_flag("--vs-spinning", o.vs_spinning, "The other engine's threads wait in loops instead of sleeping");
+  app.add_flag("--profile", o.profile, "Tell what a run of weft's spends its threads' time on, operator by operator");
   app.add_option("--csv", o.csv, "Write the figures to this file as well")->type_name("FILE");
   app.add_option("--svg", o.svg, "Draw time and peak memory against the pictures' side into this file")
       ->type_name("FILE");
@@ -59,6 +61,9 @@ void declare(CLI::App& app, Options& o) {
       "of the whole process (VmHWM), loading included.\n"
       "From three sizes on, the exponents of time and peak memory over tokens are fitted (least squares of the\n"
       "logarithms; 1 is linear).\n"
+      "--profile makes ten more runs that measure themselves: milliseconds of thread time in a run, rate of products, "
+      "bytes\n"
+      "of all inputs and outputs over that time (where steps run tile by tile, most of them never leave the cache).\n"
       "--vs needs Node.js with the npm package onnxruntime-node (`npm install --ignore-scripts onnxruntime-node`, its\n"
       "node_modules named in NODE_PATH or beside the script, whose folder WEFT_PEERS names where it is not found).\n"
       "The last column tells how much longer the other engine takes: the ratio of the medians, and the 10th and 90th\n"
@@ -69,7 +74,9 @@ void declare(CLI::App& app, Options& o) {
       "\"tokens\", \"runs\",\n"
       "\"median_ms\", \"p10_ms\", \"p90_ms\", \"macs\", \"gflops\", \"pictures_per_second\", \"machine_gflops\", "
       "\"share\",\n"
-      "\"working_bytes\", \"peak_resident_bytes\", \"vs\", \"vs_p10\", \"vs_p90\"}, without what is not known, or "
+      "\"working_bytes\", \"peak_resident_bytes\", \"vs\", \"vs_p10\", \"vs_p90\", \"profile\": [{\"operation\", "
+      "\"steps\", \"ms\",\n"
+      "\"macs\", \"bytes\"}]}, without what is not known, or "
       "{\"model\", …,\n"
       "\"error\"}; per fit: {\"model\", \"engine\", \"batch\", \"threads\", \"dtype\", \"sizes\", \"exponent\", "
       "\"memory_exponent\"}.\n\n"
@@ -184,7 +191,7 @@ int run(const Options& o) {
   std::vector<Measurement> all;
   bool failed = false;
   for (const auto& group : groups.all()) {
-    for (Measurement& m : measure(group, peer ? &*peer : nullptr, o.min_time, progress)) {
+    for (Measurement& m : measure(group, peer ? &*peer : nullptr, o.min_time, o.profile, progress)) {
       progress.clear();
       report.add(m);
       failed |= !m.error.empty() && !m.what.peer();

@@ -101,10 +101,14 @@ Json BenchChild::answer() {
   return json;
 }
 
-double BenchChild::ask(const std::string& request, const std::string& name) {
+Json BenchChild::ask(const std::string& request) {
   std::fputs((request + "\n").c_str(), to_.get());
   std::fflush(to_.get());
-  const Json json = answer();
+  return answer();
+}
+
+double BenchChild::ask(const std::string& request, const std::string& name) {
+  const Json json = ask(request);
   const auto number = json.find(name);
   if (number == json.end() || !number->is_number()) {
     throw Error(fmt::format("{}: expected a number of {}, got {}", name_, name, printable(dump(json))));

@@ -34,6 +34,7 @@ class BenchChild {
 
   /// Waits for the next answer. Throws Error with the child's failure or how it ended.
   Json answer();
+  Json ask(const std::string& request);
   /// The number that it answers under this name. Throws Error, also where there is none.
   double ask(const std::string& request, const std::string& name);
 

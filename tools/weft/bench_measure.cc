@@ -74,7 +74,7 @@ void compare_with_peers(std::vector<Measurement>& all) {
 
 }  // namespace
 
-std::vector<Measurement> measure(const std::vector<BenchCase>& cases, const Peer* peer, double min_time,
+std::vector<Measurement> measure(const std::vector<BenchCase>& cases, const Peer* peer, double min_time, bool profile,
                                  Progress& progress) {
   std::vector<Measurement> all;
   std::vector<std::optional<BenchChild>> children(cases.size());
@@ -114,6 +114,7 @@ std::vector<Measurement> measure(const std::vector<BenchCase>& cases, const Peer
     all[i].machine_rate = peaks.median(all[i].what);
     try {
       all[i].peak_bytes = static_cast<std::int64_t>(children[i]->ask("memory", "peak"));
+      if (profile && !all[i].what.peer()) all[i].profile = children[i]->ask("profile")["operations"];
     } catch (const Error& error) {
       all[i].error = error.what();
     }

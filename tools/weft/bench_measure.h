@@ -24,6 +24,7 @@ struct Measurement {
   std::int64_t peak_bytes = 0;
   double machine_rate = 0;          // operations/s, the machine's own peak in the meantime; 0: not known
   std::optional<Ratio> ratio = {};  // where there was a peer
+  Json profile = Json::array();     // where it was asked for: see weft_child
   std::string error = {};
 
   double median() const { return cli::median(seconds); }
@@ -37,7 +38,8 @@ struct Measurement {
 
 /// Measures the combinations, each in a process of its own, 5 times or more until each has run for `min_time` seconds.
 /// The machine's peak for their types and threads is measured once a round. `peer` is null without peers among them.
-std::vector<Measurement> measure(const std::vector<BenchCase>& cases, const Peer* peer, double min_time,
+/// `profile`: weft's runs are looked into afterwards.
+std::vector<Measurement> measure(const std::vector<BenchCase>& cases, const Peer* peer, double min_time, bool profile,
                                  Progress& progress);
 
 }  // namespace weft::cli

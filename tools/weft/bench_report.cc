@@ -21,6 +21,19 @@ std::string ratio_text(const Ratio& r) { return fmt::format("{:.2f} ({:.2f} – 
 
 std::string vs_column(bool vs, std::string_view text) { return vs ? fmt::format("{:>23}", text) : ""; }
 
+void print_profile(const Json& profile) {
+  double all = 0;
+  for (const Json& sum : profile) all += sum["ms"].get<double>();
+  for (const Json& sum : profile) {
+    const double ms = sum["ms"].get<double>();
+    const double macs = sum["macs"].get<double>();
+    fmt::print("  {:<16}{:>4} steps{:>11.3f} ms{:>6.1f} %{:>18}{:>14}\n", sum["operation"].get<std::string>(),
+               sum["steps"].get<int>(), ms, all > 0 ? 100 * ms / all : 0.0,
+               macs > 0 && ms > 0 ? fmt::format("{:.1f} GFLOP/s", 2e-6 * macs / ms) : "",
+               ms > 0 ? fmt::format("{:.1f} GB/s", 1e-6 * sum["bytes"].get<double>() / ms) : "");
+  }
+}
+
 }  // namespace
 
 Json to_json(const Measurement& m) {
@@ -47,6 +60,7 @@ Json to_json(const Measurement& m) {
   if (m.facts.working_bytes >= 0) json["working_bytes"] = m.facts.working_bytes;
   json["peak_resident_bytes"] = m.peak_bytes;
   if (m.ratio) json.update({{"vs", m.ratio->median}, {"vs_p10", m.ratio->p10}, {"vs_p90", m.ratio->p90}});
+  if (!m.profile.empty()) json["profile"] = m.profile;
   return json;
 }
 
@@ -76,6 +90,7 @@ void BenchTable::row(const Measurement& m) {
              machine ? fmt::format("{:.0f} %", 100 * m.share()) : "–", fmt::format("{:.1f}", m.pictures_per_second()),
              m.facts.working_bytes >= 0 ? bytes_text(static_cast<double>(m.facts.working_bytes)) : "–",
              bytes_text(static_cast<double>(m.peak_bytes)), vs_column(vs_, m.ratio ? ratio_text(*m.ratio) : "–"));
+  print_profile(m.profile);
 }
 
 namespace {

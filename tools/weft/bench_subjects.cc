@@ -1,11 +1,13 @@
 #include "bench_subjects.h"
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <random>
 
 #include "api/model_data.h"
 #include "core/threads.h"
+#include "cpu/plan.h"
 #include "kernel/onednn_peak.h"
 
 namespace weft::cli {
@@ -37,6 +39,47 @@ void run_once(const Session& session, const Tensor& input) {
   }
 }
 
+// What a run spends its threads' time on. The plan is one of its own, so that sessions need not measure themselves.
+Json profile_of(const BenchCase& c) {
+  constexpr int kRuns = 10;
+  const auto [model, shape, graph, facts] = bench_graph(c);
+  const Workers workers(c.threads);
+  const Plan plan(*graph, model.data().weights, workers, std::make_shared<PackCache>(), c.dtype);
+  Plan::Context context(plan);
+  const Tensor input = random_input(shape);
+  std::vector<Tensor> outputs;
+  std::vector<std::byte*> out;
+  for (const Plan::Port& port : plan.outputs()) out.push_back(outputs.emplace_back(port.type).mutable_raw());
+  const std::byte* const in = input.raw();
+  Plan::Profile profile(plan.steps().size());
+  plan.run({&in, 1}, out, context, workers);
+  for (int i = 0; i < kRuns; ++i) plan.run({&in, 1}, out, context, workers, &profile);
+
+  struct Sum {
+    std::string operation;
+    int steps = 0;
+    double ms = 0;
+    std::int64_t macs = 0;
+    std::int64_t bytes = 0;
+  };
+  std::vector<Sum> sums;
+  for (std::size_t i = 0; i < plan.steps().size(); ++i) {
+    const Plan::Step& step = plan.steps()[i];
+    auto sum = std::ranges::find(sums, step.operation, &Sum::operation);
+    if (sum == sums.end()) sum = sums.insert(sums.end(), Sum{.operation = step.operation});
+    ++sum->steps;
+    sum->ms += static_cast<double>(profile[i]) * 1e-6 / kRuns;
+    sum->macs += step.macs;
+    sum->bytes += step.bytes;
+  }
+  std::ranges::sort(sums, std::ranges::greater(), &Sum::ms);
+  Json operations = Json::array();
+  for (const auto& [operation, steps, ms, macs, bytes] : sums) {
+    operations.push_back({{"operation", operation}, {"steps", steps}, {"ms", ms}, {"macs", macs}, {"bytes", bytes}});
+  }
+  return {{"operations", operations}};
+}
+
 void serve_model(const BenchCase& c, const BenchChild::Pipe& pipe) {
   auto [model, shape, graph, facts] = bench_graph(c);
   graph.reset();
@@ -48,6 +91,7 @@ void serve_model(const BenchCase& c, const BenchChild::Pipe& pipe) {
   say(pipe.to, facts.to_json());
   serve_requests(pipe, [&](const std::string& request) -> Json {
     if (request == "memory") return {{"peak", own_peak_bytes()}};
+    if (request == "profile") return profile_of(c);
     const auto start = std::chrono::steady_clock::now();
     run_once(session, input);
     return {{"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}};

@@ -49,7 +49,8 @@ struct BenchGraph {
 };
 BenchGraph bench_graph(const BenchCase& bench_case);
 
-/// A weft session. Requests: "run", {"seconds"} of one run; "memory", {"peak"} resident bytes so far.
+/// A weft session. Requests: "run", {"seconds"} of one run; "memory", {"peak"} resident bytes so far.; "profile",
+/// {"operations": [{"operation", "steps", "ms", "macs", "bytes"}]}, thread time of a run, the longest first.
 BenchChild weft_child(const BenchCase& bench_case);
 /// The machine's own peak. Request: "run", {"rate"} in operations a second, 0 where there is none for the type.
 BenchChild peak_child(DType dtype, int threads);
