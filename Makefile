@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 
 # Debian 12 packages; `make` installs those that are missing.
 BUILD_PACKAGES := g++ cmake ninja-build ccache pkg-config libdnnl-dev libhwy-dev libtbb-dev libvips-dev \
-                  libminizip-dev nlohmann-json3-dev libcli11-dev libfmt-dev
+                  libminizip-dev nlohmann-json3-dev libcli11-dev libfmt-dev libonnx-dev libprotobuf-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) libgtest-dev libbenchmark-dev
 LINT_PACKAGES := $(TEST_PACKAGES) clang-format clang-tidy libomp-dev
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang libclang-rt-dev libomp-dev
@@ -14,6 +14,7 @@ FUZZ_TARGETS := fuzz_pth fuzz_safetensors fuzz_npy fuzz_json
 FUZZ_SECONDS ?= 60
 
 need = @scripts/need
+peers = @scripts/peers
 sources = git ls-files '*.h' '*.cc'
 
 .PHONY: help build demo test bench format lint asan tsan fuzz clean
@@ -32,16 +33,19 @@ demo: build ## classify pictures with the model that comes along
 
 test: ## build with assertions and run the whole suite
 	$(need) $(TEST_PACKAGES)
+	$(peers)
 	cmake --preset dev
 	cmake --build --preset dev --parallel $(JOBS)
 	ctest --preset dev --parallel $(JOBS)
 
 bench: ## measure operators and whole models
 	$(need) $(TEST_PACKAGES)
+	$(peers)
 	cmake --preset bench
 	cmake --build --preset bench --parallel $(JOBS)
 	build/bench/bin/weft_bench
-	build/bench/bin/weft bench vrwkv_tiny
+	vs=(); [[ ! -d tools/peers/node_modules/onnxruntime-node ]] || vs=(--vs onnxruntime); \
+	build/bench/bin/weft bench vrwkv_tiny --dtype f32,bf16,int8 "$${vs[@]}"
 
 format: ## bring all sources into the one format
 	$(need) clang-format
@@ -74,4 +78,4 @@ fuzz: ## feed the readers damaged files, FUZZ_SECONDS (60) each, two at a time
 	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I{} scripts/fuzz {} $(FUZZ_SECONDS)
 
 clean: ## remove everything that was built
-	rm -rf build
+	rm -rf build tools/peers/node_modules

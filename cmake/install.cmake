@@ -6,6 +6,9 @@ install(TARGETS weft EXPORT weft-targets)
 install(EXPORT weft-targets NAMESPACE weft:: DESTINATION ${package_dir})
 install(DIRECTORY include/weft TYPE INCLUDE)
 install(DIRECTORY models DESTINATION ${CMAKE_INSTALL_DATADIR}/weft OPTIONAL)
+if(WEFT_BUILD_TOOLS)
+  install(DIRECTORY tools/peers DESTINATION ${CMAKE_INSTALL_DATADIR}/weft PATTERN node_modules EXCLUDE)
+endif()
 install(FILES LICENSE TYPE DOC)
 
 configure_package_config_file(cmake/weft-config.cmake.in ${PROJECT_BINARY_DIR}/package/weft-config.cmake

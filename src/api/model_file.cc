@@ -153,8 +153,8 @@ ModelData read_model_file(const std::filesystem::path& path, const LoadOptions& 
   return data;
 }
 
-void write_model_file(const std::filesystem::path& path, const ModelData& data) {
-  const std::map<std::string, std::string> metadata = {
+std::map<std::string, std::string> metadata_of(const ModelData& data) {
+  return {
       {"weft.format", std::string(kFormatVersion)},
       {"weft.family", std::string(data.architecture->family())},
       {"weft.config", dump(data.architecture->config())},
@@ -162,7 +162,10 @@ void write_model_file(const std::filesystem::path& path, const ModelData& data) 
       {"weft.preprocess", dump(preprocess_to_json(data.preprocess))},
       {"weft.provenance", dump(data.provenance)},
   };
-  write_safetensors(path, {data.weights.begin(), data.weights.end()}, metadata);
+}
+
+void write_model_file(const std::filesystem::path& path, const ModelData& data) {
+  write_safetensors(path, {data.weights.begin(), data.weights.end()}, metadata_of(data));
 }
 
 }  // namespace weft

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <string>
 
 #include "api/model_data.h"
 
@@ -9,6 +11,8 @@ namespace weft {
 
 /// Throws as Model::load says.
 ModelData read_model_file(const std::filesystem::path& path, const LoadOptions& options);
+/// All but the weights as text, by key: "weft.family", "weft.config", "weft.labels", … each but the family JSON.
+std::map<std::string, std::string> metadata_of(const ModelData& data);
 /// One safetensors file with everything in it. Throws IoError.
 void write_model_file(const std::filesystem::path& path, const ModelData& data);
 

@@ -13,11 +13,10 @@
 namespace weft {
 namespace {
 
-// What a tile's intermediate results may take of a core's second-level cache (1 MiB and more where AVX-512 is; half of
-// it is left to weights). A slice's are smaller, but no smaller than pays for the calls; what it reads next from memory
-// is fetched ahead.
-constexpr std::size_t kTileBytes = 640 * 1024;
-constexpr std::size_t kSliceBytes = 96 * 1024;
+// What a tile's intermediate results may take of a core's second-level cache (1 MiB and more where AVX-512 is; the
+// rest is left to weights), and a slice's of the first.
+constexpr std::size_t kTileBytes = 768 * 1024;
+constexpr std::size_t kSliceBytes = 32 * 1024;
 // Products are at their best rate from some 32 rows on, and no better beyond these.
 constexpr std::int64_t kMostTileRows = 256;
 constexpr std::int64_t kFewestTileRows = 32;
@@ -227,17 +226,26 @@ class PlanBuilder {
     Kernel* const maker = sole_maker(id);
     if (maker && maker->encode_output(encoding)) {
       root_of(id).bytes = bytes;
-      return {state(id).root};
+      Encoded own{state(id).root};
+      if (encoding == DType::kI8) own.scales = new_scales(rows, operands(root_of(id).maker));
+      return own;
     }
     const std::tuple key{state(id).root, encoding, shape[-1]};
     if (const auto found = encoded_.find(key); found != encoded_.end()) return found->second;
     Encoded copy{new_value(bytes)};
-    if (encoding == DType::kI8) copy.scales = new_value(sizeof(RowScale) * static_cast<std::size_t>(rows));
-    encoded_.emplace(key, copy);
     Operands operands{{id}, {copy.rows}};
-    if (copy.scales >= 0) operands.outputs.push_back(copy.scales);
+    if (encoding == DType::kI8) copy.scales = new_scales(rows, operands);
+    encoded_.emplace(key, copy);
     append(make_encoder(encoding, rows, shape[-1]), std::string(kEncode), place, 0, std::move(operands));
     return copy;
+  }
+
+  // One RowScale per row, as the next output of these operands.
+  int new_scales(std::int64_t rows, Operands& maker) {
+    const int id = new_value(sizeof(RowScale) * static_cast<std::size_t>(rows));
+    state(id).maker = state(maker.outputs[0]).maker;
+    maker.outputs.push_back(id);
+    return id;
   }
 
   void append(std::unique_ptr<Kernel> kernel, std::string operation, std::string place, std::int64_t macs,

@@ -4,6 +4,9 @@
 // Highway wants foreach_target.h first.
 #include <hwy/highway.h>
 
+#include <algorithm>
+#include <limits>
+
 #include "core/half.h"
 #include "kernel/encode.h"
 #include "kernel/simd.h"
@@ -43,70 +46,139 @@ HWY_INLINE auto quantise(V x, V low, V factor) {
   return hn::TruncateTo(hn::Rebind<std::uint8_t, D>(), hn::BitCast(du, shifted));
 }
 
-// One row of k elements to bytes, scale and low.
-HWY_INLINE RowScale encode_row(const float* x, std::uint8_t* y, std::size_t k) {
+// The range of a row that comes vector by vector.
+class Range {
+ public:
+  explicit Range(V first) : low_(first), high_(first), poison_(hn::Zero(D())) {}
+  HWY_INLINE void add(V x) {
+    low_ = hn::Min(low_, x);
+    high_ = hn::Max(high_, x);
+    poison_ = hn::MulAdd(x, hn::Zero(D()), poison_);
+  }
+  HWY_INLINE void add(const Range& other) {
+    low_ = hn::Min(low_, other.low_);
+    high_ = hn::Max(high_, other.high_);
+    poison_ = hn::Add(poison_, other.poison_);
+  }
+  HWY_INLINE float low() const { return hn::GetLane(hn::MinOfLanes(D(), low_)); }
+  HWY_INLINE float high() const { return hn::GetLane(hn::MaxOfLanes(D(), high_)); }
+  HWY_INLINE bool finite() const { return hn::AllTrue(D(), hn::Eq(poison_, hn::Zero(D()))); }
+
+ private:
+  V low_, high_;
+  V poison_;  // stays 0 unless something is NaN or infinite: min and max would lose a NaN
+};
+
+// A row of k elements to bytes, its range being known.
+HWY_INLINE RowScale encode_row(const float* x, const Range& range, std::uint8_t* y, std::size_t k) {
   const D d;
   const hn::Rebind<std::uint8_t, D> d8;
   const std::size_t lanes = hn::Lanes(d);
-  const V zero = hn::Zero(d);
-  V low0 = hn::Set(d, x[0]), low1 = low0;
-  V high0 = low0, high1 = low0;
-  V poison0 = zero, poison1 = zero;  // stays 0 unless something is NaN or infinite: min and max would lose a NaN
-  std::size_t i = 0;
-  for (; i + 2 * lanes <= k; i += 2 * lanes) {
-    const V a = hn::LoadU(d, x + i);
-    const V b = hn::LoadU(d, x + i + lanes);
-    low0 = hn::Min(low0, a);
-    low1 = hn::Min(low1, b);
-    high0 = hn::Max(high0, a);
-    high1 = hn::Max(high1, b);
-    poison0 = hn::MulAdd(a, zero, poison0);
-    poison1 = hn::MulAdd(b, zero, poison1);
-  }
-  for (; i < k; i += lanes) {
-    const std::size_t count = k - i < lanes ? k - i : lanes;
-    const V loaded = count == lanes ? hn::LoadU(d, x + i) : load_n(d, x + i, count);
-    const V a = count == lanes ? loaded : hn::IfThenElse(hn::FirstN(d, count), loaded, hn::Set(d, x[0]));
-    low0 = hn::Min(low0, a);
-    high0 = hn::Max(high0, a);
-    poison0 = hn::MulAdd(a, zero, poison0);
-  }
-  const float least = hn::GetLane(hn::MinOfLanes(d, hn::Min(low0, low1)));
-  const float most = hn::GetLane(hn::MaxOfLanes(d, hn::Max(high0, high1)));
-  const float poison = hn::GetLane(hn::SumOfLanes(d, hn::Add(poison0, poison1)));
-  const float range = most - least;
-  const RowScale row{range * (1.0F / 255) + poison, least};
+  const float least = range.low();
+  const float span = range.high() - least;
   const V low = hn::Set(d, least);
-  const V factor = hn::Set(d, range > 0 ? 255 / range : 0.0F);
-  for (i = 0; i + lanes <= k; i += lanes) hn::StoreU(quantise(hn::LoadU(d, x + i), low, factor), d8, y + i);
-  if (i == k) return row;
-  HWY_ALIGN std::uint8_t rest[hn::MaxLanes(D())];
-  hn::Store(quantise(load_n(d, x + i, k - i), low, factor), d8, rest);
-  std::copy_n(rest, k - i, y + i);
-  return row;
+  const V factor = hn::Set(d, span > 0 ? 255 / span : 0.0F);
+  std::size_t i = 0;
+  for (; i + lanes <= k; i += lanes) hn::StoreU(quantise(hn::LoadU(d, x + i), low, factor), d8, y + i);
+  if (i < k) {
+    HWY_ALIGN std::uint8_t rest[hn::MaxLanes(D())];
+    hn::Store(quantise(load_n(d, x + i, k - i), low, factor), d8, rest);
+    std::copy_n(rest, k - i, y + i);
+  }
+  return {range.finite() ? span * (1.0F / 255) : std::numeric_limits<float>::quiet_NaN(), least};
+}
+
+// `count` < Lanes elements, and the first of them in the lanes beyond: they change no range.
+HWY_INLINE V load_rest(const float* x, std::size_t count) {
+  const D d;
+  return hn::IfThenElse(hn::FirstN(d, count), load_n(d, x, count), hn::Set(d, x[0]));
 }
 
 void encode_i8(const float* x, std::uint8_t* y, RowScale* scales, std::int64_t rows, std::size_t k) {
-  for (std::int64_t row = 0; row < rows; ++row, x += k, y += k) scales[row] = encode_row(x, y, k);
-}
-
-void decode(const RowScale* scales, const float* raw, float* y, std::int64_t rows, std::size_t n, const float* sums,
-            const float* bias) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
-  for (; rows > 0; --rows, ++scales, raw += n, y += n) {
-    const V scale = hn::Set(d, scales->scale);
-    const V low = hn::Set(d, scales->low);
+  for (std::int64_t row = 0; row < rows; ++row, x += k, y += k) {
+    Range even(hn::Set(d, x[0]));
+    Range odd = even;
     std::size_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-      const V start =
-          bias ? hn::MulAdd(low, hn::LoadU(d, sums + i), hn::LoadU(d, bias + i)) : hn::Mul(low, hn::LoadU(d, sums + i));
-      hn::StoreU(hn::MulAdd(hn::LoadU(d, raw + i), scale, start), d, y + i);
+    for (; i + 2 * lanes <= k; i += 2 * lanes) {
+      even.add(hn::LoadU(d, x + i));
+      odd.add(hn::LoadU(d, x + i + lanes));
     }
-    if (i == n) continue;
-    const std::size_t rest = n - i;
-    const V start = hn::MulAdd(low, load_n(d, sums + i, rest), bias ? load_n(d, bias + i, rest) : hn::Zero(d));
-    store_n(hn::MulAdd(load_n(d, raw + i, rest), scale, start), d, y + i, rest);
+    for (; i + lanes <= k; i += lanes) even.add(hn::LoadU(d, x + i));
+    if (i < k) even.add(load_rest(x + i, k - i));
+    even.add(odd);
+    scales[row] = encode_row(x, even, y, k);
+  }
+}
+
+// One row of a product's raw result.
+class Decoder {
+ public:
+  Decoder(const Decoding& decoding, const RowScale& row)
+      : of_(decoding), scale_(hn::Set(D(), row.scale)), low_(hn::Set(D(), row.low)) {}
+
+  HWY_INLINE V operator()(const float* raw, std::size_t i) const {
+    const D d;
+    const V sums = hn::LoadU(d, of_.sums + i);
+    const V start = of_.bias ? hn::MulAdd(low_, sums, hn::LoadU(d, of_.bias + i)) : hn::Mul(low_, sums);
+    return activate(hn::MulAdd(hn::LoadU(d, raw + i), scale_, start));
+  }
+  HWY_INLINE V rest(const float* raw, std::size_t i, std::size_t count) const {
+    const D d;
+    const V bias = of_.bias ? load_n(d, of_.bias + i, count) : hn::Zero(d);
+    const V start = hn::MulAdd(low_, load_n(d, of_.sums + i, count), bias);
+    return activate(hn::MulAdd(load_n(d, raw + i, count), scale_, start));
+  }
+
+ private:
+  HWY_INLINE V activate(V y) const {
+    if (of_.activation != Activation::kSquaredRelu) return y;
+    return hn::IfThenZeroElse(hn::Lt(y, hn::Zero(D())), hn::Mul(y, y));  // a NaN is not below 0
+  }
+
+  const Decoding& of_;
+  V scale_, low_;
+};
+
+void decode(const Decoding& decoding, const RowScale* scales, const float* raw, float* y, std::int64_t rows) {
+  const D d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto n = static_cast<std::size_t>(decoding.n);
+  for (; rows > 0; --rows, ++scales, raw += n, y += n) {
+    const Decoder decoded(decoding, *scales);
+    std::size_t i = 0;
+    for (; i + lanes <= n; i += lanes) hn::StoreU(decoded(raw, i), d, y + i);
+    if (i < n) store_n(decoded.rest(raw, i, n - i), d, y + i, n - i);
+  }
+}
+
+void recode(const Decoding& decoding, const RowScale* scales, const float* raw, std::uint8_t* y, RowScale* y_scales,
+            std::int64_t rows, float* row) {
+  const D d;
+  const std::size_t lanes = hn::Lanes(d);
+  const auto n = static_cast<std::size_t>(decoding.n);
+  for (; rows > 0; --rows, ++scales, ++y_scales, raw += n, y += n) {
+    const Decoder decoded(decoding, *scales);
+    store_n(decoded.rest(raw, 0, 1), d, row, 1);
+    Range even(hn::Set(d, row[0]));
+    Range odd = even;
+    std::size_t i = 0;
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+      const V first = decoded(raw, i);
+      const V second = decoded(raw, i + lanes);
+      hn::StoreU(first, d, row + i);
+      hn::StoreU(second, d, row + i + lanes);
+      even.add(first);
+      odd.add(second);
+    }
+    for (; i < n; i += lanes) {
+      const std::size_t count = std::min(lanes, n - i);
+      store_n(decoded.rest(raw, i, count), d, row + i, count);
+      even.add(load_rest(row + i, count));
+    }
+    even.add(odd);
+    *y_scales = encode_row(row, even, y, n);
   }
 }
 
@@ -121,6 +193,7 @@ namespace {
 HWY_EXPORT(encode_bf16);
 HWY_EXPORT(encode_i8);
 HWY_EXPORT(decode);
+HWY_EXPORT(recode);
 
 class Encoder final : public RowKernel {
  public:
@@ -151,9 +224,13 @@ std::unique_ptr<RowKernel> make_encoder(DType encoding, std::int64_t rows, std::
   return std::make_unique<Encoder>(encoding, rows, k);
 }
 
-void decode_rows(const RowScale* scales, const float* raw, float* y, std::int64_t rows, std::int64_t n,
-                 const float* sums, const float* bias) {
-  HWY_DYNAMIC_DISPATCH(decode)(scales, raw, y, rows, static_cast<std::size_t>(n), sums, bias);
+void decode_rows(const Decoding& decoding, const RowScale* scales, const float* raw, float* y, std::int64_t rows) {
+  HWY_DYNAMIC_DISPATCH(decode)(decoding, scales, raw, y, rows);
+}
+
+void recode_rows(const Decoding& decoding, const RowScale* scales, const float* raw, std::uint8_t* y,
+                 RowScale* y_scales, std::int64_t rows, float* row) {
+  HWY_DYNAMIC_DISPATCH(recode)(decoding, scales, raw, y, y_scales, rows, row);
 }
 
 }  // namespace weft

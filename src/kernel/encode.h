@@ -25,9 +25,19 @@ struct RowScale {
 /// From f32 rows [rows,K] to encoded ones: kBF16, or kI8 with the RowScale [rows] as the second output.
 std::unique_ptr<RowKernel> make_encoder(DType encoding, std::int64_t rows, std::int64_t k);
 
-/// y = scale·raw + low·sums + bias for products of kI8 rows, [rows,N]. `sums` has per column the sum of the weights,
-/// `bias` may be null. y may be raw.
-void decode_rows(const RowScale* scales, const float* raw, float* y, std::int64_t rows, std::int64_t n,
-                 const float* sums, const float* bias);
+/// What makes y of the raw result of a product of kI8 rows: y = scale·raw + low·sums + bias, [rows,N], and then the
+/// activation.
+struct Decoding {
+  std::int64_t n = 0;
+  const float* sums = nullptr;  // per column the sum of the weights
+  const float* bias = nullptr;  // may be null
+  Activation activation = Activation::kNone;
+};
+
+/// y may be raw.
+void decode_rows(const Decoding& decoding, const RowScale* scales, const float* raw, float* y, std::int64_t rows);
+/// The same, encoded again: y to kI8 rows and their scales. `row` is scratch for N f32.
+void recode_rows(const Decoding& decoding, const RowScale* scales, const float* raw, std::uint8_t* y,
+                 RowScale* y_scales, std::int64_t rows, float* row);
 
 }  // namespace weft

@@ -213,11 +213,11 @@ void Product::run(const std::byte* x, std::byte* y, std::int64_t rows, std::byte
   }
 }
 
-void Product::decode(const RowScale* scales, const float* raw, float* y, std::int64_t rows) const noexcept {
-  const Impl& self = *impl_;
-  const float* sums = self.packed.scales_and_sums.data<float>().data() + self.n;
-  decode_rows(scales, raw, y, rows, self.n, sums,
-              self.bias_values.elements() > 0 ? self.bias_values.data<float>().data() : nullptr);
+Decoding Product::decoding() const {
+  const Tensor& bias = impl_->bias_values;
+  return {.n = impl_->n,
+          .sums = impl_->packed.scales_and_sums.data<float>().data() + impl_->n,
+          .bias = bias.elements() > 0 ? bias.data<float>().data() : nullptr};
 }
 
 }  // namespace weft::onednn

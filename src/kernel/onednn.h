@@ -31,8 +31,8 @@ class Product {
   void set_activation(Activation activation);
   /// kF32 or, when the precision is that, kBF16.
   void set_output(DType encoding);
-  /// From the raw y of a kI8 product to y, which may be the same.
-  void decode(const RowScale* scales, const float* raw, float* y, std::int64_t rows) const noexcept;
+  /// What makes y of the raw y of a kI8 product.
+  Decoding decoding() const;
   /// Prepares for tiles of `tile_rows` and for the rest of `rows` that the last one has.
   void set_rows(std::int64_t rows, std::int64_t tile_rows);
   /// Scratch for one running tile; a multiple of 64.

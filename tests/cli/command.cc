@@ -29,7 +29,9 @@ Outcome weft_command(std::vector<std::string> arguments, const RunOptions& optio
   std::vector<std::string> variables;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     const std::string_view text = *variable;
-    if (!text.starts_with("WEFT_MODEL=")) variables.emplace_back(text);
+    const std::string_view name = text.substr(0, text.find('='));
+    const auto is_it = [&](const auto& pair) { return pair.first == name; };
+    if (!name.starts_with("WEFT_") && std::ranges::none_of(options.environment, is_it)) variables.emplace_back(text);
   }
   for (const auto& [name, value] : options.environment) variables.push_back(fmt::format("{}={}", name, value));
   std::vector<char*> environment;

@@ -25,6 +25,7 @@ struct Outcome {
 
 struct RunOptions {
   std::string input = {};  // the standard input
+  /// Beside or in place of this process's own, of which WEFT_… is not handed on.
   std::vector<std::pair<std::string, std::string>> environment = {};
   std::string output = {};  // a file for the standard output in place of Outcome::out
 };

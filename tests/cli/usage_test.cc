@@ -7,8 +7,8 @@
 namespace weft::testing {
 namespace {
 
-const std::vector<std::string> kCommands = {"classify", "features", "info", "inspect",
-                                            "convert",  "models",   "eval", "bench"};
+const std::vector<std::string> kCommands = {"classify", "features", "info", "inspect", "convert",
+                                            "export",   "models",   "eval", "bench"};
 
 TEST(CommandLine, TellsItsVersion) {
   const Outcome outcome = weft_command({"--version"});
@@ -52,6 +52,11 @@ TEST(CommandLine, WrongUsageIsOneLineAndTwo) {
   expect_error(weft_command({"convert", "a.pth"}), 2, "OUT");
   expect_error(weft_command({"convert", "a.pth", "b.pth"}), 2, ".safetensors");
   expect_error(weft_command({"convert", "a.pth", "b.safetensors", "--dtype", "int3"}), 2, "--dtype");
+  expect_error(weft_command({"export", "vrwkv_tiny"}), 2, "OUT");
+  expect_error(weft_command({"export", "vrwkv_tiny", "x.pb"}), 2, ".onnx");
+  expect_error(weft_command({"export", "vrwkv_tiny", "x.onnx", "--batch", "0"}), 2, "--batch");
+  expect_error(weft_command({"export", "vrwkv_tiny", "x.onnx", "--size", "0"}), 2, "--size");
+  expect_error(weft_command({"export", "vrwkv_tiny", "x.onnx", "--layers", "a"}), 2, "--layers");
   expect_error(weft_command({"models", "vrwkv_tiny"}), 2, "vrwkv_tiny");
   expect_error(weft_command({"eval"}), 2, "DATA");
   expect_error(weft_command({"bench", "vrwkv_tiny", "--batch", "0"}), 2, "--batch");

@@ -1,105 +1,59 @@
 #include "bench_child.h"
 
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <csignal>
 #include <cstring>
-#include <fstream>
-#include <memory>
-#include <random>
+#include <new>
+#include <optional>
+#include <utility>
 
-#include "api/model_data.h"
+#include "core/format.h"
 
 namespace weft::cli {
 namespace {
 
-// Peak resident set of this process, from the kernel.
-std::int64_t own_peak_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
-    std::int64_t kib = 0;
-    if (word == "VmHWM:" && status >> kib) return 1024 * kib;
-  }
-  return 0;
-}
-
-Tensor random_input(const Shape& shape) {
-  Tensor input(DType::kF32, shape);
-  std::mt19937 random(1);  // NOLINT: the same picture every time
-  std::normal_distribution<float> normal;
-  for (float& value : input.mutable_data<float>()) value = normal(random);
-  return input;
-}
-
-void run_once(const Session& session, const Tensor& input) {
-  if (session.model().classes() > 0) {
-    (void)session.logits(input);
-  } else {
-    (void)session.features(input);
-  }
-}
-
-void say(std::FILE* to, const Json& json) {
-  const std::string line = dump(json) + "\n";
-  std::fputs(line.c_str(), to);
-  std::fflush(to);
-}
-
-// The child's life: warm up, then one run per 'r', its peak memory for 'm', until the pipe closes.
-void serve(const BenchCase& c, std::FILE* from, std::FILE* to) {
-  const Session session(is_file(c.model) ? load_model(c.model, c.load) : Model::create(c.model, /*seed=*/0, c.load),
-                        {.threads = c.threads});
-  const Architecture& architecture = *session.model().data().architecture;
-  const Shape shape{c.batch, architecture.in_channels(), c.size.height, c.size.width};
-  std::int64_t macs = 0;
-  std::int64_t tokens = 0;
-  {
-    const auto graph = build_graph(architecture, shape, std::array{architecture.depth() - 1});
-    const Shape& map = graph->value(graph->outputs()[0].value).type.shape;
-    macs = graph->macs();
-    tokens = map[2] * map[3];
-  }
-  const std::int64_t working = session.working_bytes(shape);
-  const Tensor input = random_input(shape);
-  run_once(session, input);
-  say(to, {{"macs", macs}, {"tokens", tokens}, {"threads", session.threads()}, {"working_bytes", working}});
-  for (int command = std::fgetc(from); command != EOF; command = std::fgetc(from)) {
-    if (command == 'm') {
-      say(to, {{"peak", own_peak_bytes()}});
-      continue;
-    }
-    const auto start = std::chrono::steady_clock::now();
-    run_once(session, input);
-    say(to, {{"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}});
-  }
-}
-
-[[noreturn]] void child_main(const BenchCase& bench_case, std::FILE* from, std::FILE* to) {
+[[noreturn]] void live(const BenchChild::Pipe& pipe, const std::function<void(const BenchChild::Pipe&)>& life) {
   try {
-    serve(bench_case, from, to);
+    life(pipe);
   } catch (const std::bad_alloc&) {
-    say(to, {{"error", "out of memory"}});
+    say(pipe.to, {{"error", "out of memory"}});
   } catch (const std::exception& error) {
-    say(to, {{"error", error.what()}});
+    say(pipe.to, {{"error", error.what()}});
   }
   _exit(0);  // the parent's buffers and handlers are the parent's
 }
 
 std::array<int, 2> make_pipe() {
   std::array<int, 2> ends{};
-  if (pipe(ends.data()) != 0) throw Error(fmt::format("cannot make a pipe: {}", std::strerror(errno)));
+  if (pipe2(ends.data(), O_CLOEXEC) != 0) throw Error(fmt::format("cannot make a pipe: {}", std::strerror(errno)));
   return ends;
+}
+
+// The next line without its end; nothing when there is none.
+std::optional<std::string> read_line(std::FILE* from) {
+  std::string line;
+  int c = std::fgetc(from);
+  if (c == EOF) return std::nullopt;
+  for (; c != EOF && c != '\n'; c = std::fgetc(from)) line += static_cast<char>(c);
+  return line;
+}
+
+std::string describe_end(int status) {
+  if (!WIFSIGNALED(status)) return "the process ended early";
+  const int signal = WTERMSIG(status);
+  const bool killed = signal == SIGKILL || signal == SIGTERM;
+  return fmt::format("ended by signal {} ({}){}", signal, strsignal(signal), killed ? "; out of memory?" : "");
 }
 
 }  // namespace
 
-BenchChild::BenchChild(const BenchCase& bench_case)
-    : name_(fmt::format("{} at {}x{}", bench_case.model, bench_case.size.height, bench_case.size.width)) {
+BenchChild::BenchChild(std::string name, const std::function<void(const Pipe&)>& life) : name_(std::move(name)) {
   const std::array<int, 2> down = make_pipe();
   const std::array<int, 2> up = make_pipe();
   std::fflush(nullptr);
@@ -111,7 +65,7 @@ BenchChild::BenchChild(const BenchCase& bench_case)
     if (getppid() != parent) _exit(0);
     close(down[1]);
     close(up[0]);
-    child_main(bench_case, fdopen(down[0], "r"), fdopen(up[1], "w"));
+    live({.from = fdopen(down[0], "r"), .to = fdopen(up[1], "w")}, life);
   }
   close(down[0]);
   close(up[1]);
@@ -132,37 +86,55 @@ BenchChild::~BenchChild() {
 }
 
 Json BenchChild::answer() {
-  std::string line;
-  for (int c = std::fgetc(from_.get()); c != EOF && c != '\n'; c = std::fgetc(from_.get()))
-    line += static_cast<char>(c);
-  if (line.empty()) {
+  const std::optional<std::string> line = read_line(from_.get());
+  if (!line) {
     int status = 0;
     waitpid(std::exchange(pid_, -1), &status, 0);
-    const bool killed = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
-    throw Error(WIFSIGNALED(status) ? fmt::format("{}: ended by signal {} ({}){}", name_, WTERMSIG(status),
-                                                  strsignal(WTERMSIG(status)), killed ? "; out of memory?" : "")
-                                    : fmt::format("{}: the process ended early", name_));
+    throw Error(fmt::format("{}: {}", name_, describe_end(status)));
   }
-  Json json = Json::parse(line);
-  if (json.contains("error")) throw Error(fmt::format("{}: {}", name_, json["error"].get<std::string>()));
+  Json json = Json::parse(*line, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) throw Error(fmt::format("{}: expected JSON, got {}", name_, printable(*line)));
+  if (json.contains("error")) {
+    const Json& error = json["error"];
+    throw Error(fmt::format("{}: {}", name_, error.is_string() ? error.get<std::string>() : dump(error)));
+  }
   return json;
 }
 
-Json BenchChild::ask(const char* command) {
-  std::fputs(command, to_.get());
+double BenchChild::ask(const std::string& request, const std::string& name) {
+  std::fputs((request + "\n").c_str(), to_.get());
   std::fflush(to_.get());
-  return answer();
+  const Json json = answer();
+  const auto number = json.find(name);
+  if (number == json.end() || !number->is_number()) {
+    throw Error(fmt::format("{}: expected a number of {}, got {}", name_, name, printable(dump(json))));
+  }
+  return number->get<double>();
 }
 
-BenchFacts BenchChild::warm_up() {
-  const Json facts = answer();
-  return {.macs = facts["macs"].get<std::int64_t>(),
-          .tokens = facts["tokens"].get<std::int64_t>(),
-          .threads = facts["threads"].get<int>(),
-          .working_bytes = facts["working_bytes"].get<std::int64_t>()};
+void say(std::FILE* to, const Json& json) {
+  const std::string line = dump(json) + "\n";
+  std::fputs(line.c_str(), to);
+  std::fflush(to);
 }
 
-double BenchChild::time_once() { return ask("r")["seconds"].get<double>(); }
-std::int64_t BenchChild::peak_resident_bytes() { return ask("m")["peak"].get<std::int64_t>(); }
+void serve_requests(const BenchChild::Pipe& pipe, const std::function<Json(const std::string&)>& serve) {
+  while (const std::optional<std::string> request = read_line(pipe.from)) say(pipe.to, serve(*request));
+}
+
+void become(const BenchChild::Pipe& pipe, std::vector<std::string> command, const std::string& missing) {
+  dup2(fileno(pipe.from), STDIN_FILENO);
+  dup2(fileno(pipe.to), STDOUT_FILENO);
+  const int errors = dup(STDERR_FILENO);
+  if (const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC); nowhere >= 0) dup2(nowhere, STDERR_FILENO);
+  std::vector<char*> argv;
+  argv.reserve(command.size() + 1);
+  for (std::string& word : command) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  execvp(argv[0], argv.data());
+  const int error = errno;
+  dup2(errors, STDERR_FILENO);
+  throw Error(error == ENOENT ? missing : fmt::format("cannot run {}: {}", command[0], std::strerror(error)));
+}
 
 }  // namespace weft::cli

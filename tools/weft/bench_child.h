@@ -1,52 +1,41 @@
-// One combination of model, size, batch and threads, timed in a process of its own: its peak memory is its own, and
-// running out of memory ends only it.
+// Processes that do something once, each time they are told to: what is measured lives in one of its own, so that its
+// peak memory is its own, and running out of memory ends only it.
 #pragma once
 
 #include <sys/types.h>
 
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "common.h"
+#include "core/json.h"
 
 namespace weft::cli {
 
-struct BenchCase {
-  std::string model;  // preset or file
-  LoadOptions load;
-  Size size;
-  int batch = 1;
-  int threads = 0;
-
-  bool operator==(const BenchCase& other) const {
-    return model == other.model && size == other.size && batch == other.batch && threads == other.threads;
-  }
-};
-
-/// What a child knows once it has warmed up.
-struct BenchFacts {
-  std::int64_t macs = 0;    // of the batch
-  std::int64_t tokens = 0;  // of one picture, in the last map
-  int threads = 0;
-  std::int64_t working_bytes = 0;
-};
-
-/// A child process, asleep until it is told to run. Must be made while this process has one thread.
+/// A child process, asleep until it is asked. Must be made while this process has one thread.
+///
+/// Requests are lines of one word, answers are lines of one JSON object; {"error"} ends the child. The first answer
+/// comes unasked, when the child is ready.
 class BenchChild {
  public:
-  explicit BenchChild(const BenchCase& bench_case);
+  /// The pipe's ends in the child.
+  struct Pipe {
+    std::FILE* from;
+    std::FILE* to;
+  };
+  /// `name` stands in messages; `life` is what the child does: what it throws is answered as an error.
+  BenchChild(std::string name, const std::function<void(const Pipe&)>& life);
   ~BenchChild();
   BenchChild(BenchChild&&) noexcept;
   BenchChild& operator=(BenchChild&&) = delete;
 
-  /// Waits until the child has loaded, compiled and run once. Throws Error with the child's failure.
-  BenchFacts warm_up();
-  /// Seconds of one run. Throws Error.
-  double time_once();
-  /// Peak resident bytes of the child so far. Throws Error.
-  std::int64_t peak_resident_bytes();
+  /// Waits for the next answer. Throws Error with the child's failure or how it ended.
+  Json answer();
+  /// The number that it answers under this name. Throws Error, also where there is none.
+  double ask(const std::string& request, const std::string& name);
 
  private:
   struct Closer {
@@ -54,12 +43,17 @@ class BenchChild {
   };
   using File = std::unique_ptr<std::FILE, Closer>;
 
-  Json ask(const char* command);
-  Json answer();
-
   std::string name_;
   pid_t pid_ = -1;
   File to_, from_;
 };
+
+/// In the child: answers.
+void say(std::FILE* to, const Json& json);
+/// In the child: answers requests until the pipe closes. `serve` throws Error for a request that it does not know.
+void serve_requests(const BenchChild::Pipe& pipe, const std::function<Json(const std::string&)>& serve);
+/// In the child: becomes this program, its standard input and output the pipe, its errors nowhere. `missing` is the
+/// error when there is no such program.
+[[noreturn]] void become(const BenchChild::Pipe& pipe, std::vector<std::string> command, const std::string& missing);
 
 }  // namespace weft::cli

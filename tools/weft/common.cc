@@ -1,5 +1,6 @@
 #include "common.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -11,20 +12,9 @@ namespace weft::cli {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr std::array<std::pair<DType, std::string_view>, 3> kDTypes = {
+    {{DType::kF32, "f32"}, {DType::kBF16, "bf16"}, {DType::kI8, "int8"}}};
 constexpr std::string_view kDefaultModel = "vrwkv_micro_cifar10.safetensors";
-
-// Beside an installed command (bin/, share/weft/models) or in the source tree that it was built in (build/bin or
-// build/<preset>/bin, models).
-std::vector<fs::path> model_folders() {
-  std::error_code error;
-  const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
-  if (error) return {};
-  std::vector<fs::path> folders;
-  for (const char* way : {"../share/weft/models", "../../models", "../../../models"}) {
-    folders.push_back((folder / way).lexically_normal());
-  }
-  return folders;
-}
 
 bool looks_like_model(const fs::path& path) {
   const fs::path suffix = path.extension();
@@ -104,10 +94,29 @@ void RunArguments::declare(CLI::App& app) {
   declare_json(app, json);
 }
 
+std::vector<fs::path> folders_of_weft(std::string_view installed, std::string_view source) {
+  std::error_code error;
+  const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
+  if (error) return {};
+  return {(folder / "../share/weft" / installed).lexically_normal(), (folder / "../.." / source).lexically_normal(),
+          (folder / "../../.." / source).lexically_normal()};
+}
+
+DType parse_dtype(std::string_view text, std::string_view option) {
+  for (const auto& [dtype, name] : kDTypes) {
+    if (name == text) return dtype;
+  }
+  fail_usage("{} must be f32, bf16 or int8, got {}", option, text);
+}
+
+std::string_view dtype_text(DType dtype) {
+  return std::ranges::find(kDTypes, dtype, &std::pair<DType, std::string_view>::first)->second;
+}
+
 fs::path model_path(const std::string& argument) {
   if (!argument.empty()) return argument;
   if (const char* variable = std::getenv("WEFT_MODEL"); variable != nullptr && *variable != '\0') return variable;
-  for (const fs::path& folder : model_folders()) {
+  for (const fs::path& folder : folders_of_weft("models", "models")) {
     std::error_code error;
     if (const fs::path path = folder / kDefaultModel; fs::exists(path, error)) return path;
   }
@@ -135,6 +144,10 @@ bool is_file(const std::string& name) {
   }
   find_preset(name);
   return false;
+}
+
+Model load_or_create(const std::string& name, const LoadOptions& options) {
+  return is_file(name) ? load_model(name, options) : Model::create(name, /*seed=*/0, options);
 }
 
 std::unique_ptr<const Architecture> configure_preset(const std::string& name, const LoadOptions& options) {

@@ -70,10 +70,17 @@ struct RunArguments {
 void declare_json(CLI::App& app, bool& json);
 void declare_threads(CLI::App& app, int& threads);
 
+/// Where what comes with weft may lie: share/weft/INSTALLED beside an installed command (bin/), SOURCE in the source
+/// tree that it was built in (build/bin or build/<preset>/bin).
+std::vector<std::filesystem::path> folders_of_weft(std::string_view installed, std::string_view source);
+
 /// --model when it is given, else $WEFT_MODEL, else the model that comes with weft. Throws Error where there is none.
 std::filesystem::path model_path(const std::string& argument);
 /// Model::load, with a remedy in the message where the file is missing or a preset was named.
 Model load_model(const std::filesystem::path& path, const LoadOptions& options);
+
+/// The model in a file, or a preset with random weights, always the same.
+Model load_or_create(const std::string& file_or_preset, const LoadOptions& options);
 
 /// True for the name of an existing file, false for a preset. Throws ConfigError that lists what there is otherwise.
 bool is_file(const std::string& file_or_preset);
@@ -83,6 +90,9 @@ std::unique_ptr<const Architecture> configure_preset(const std::string& preset, 
 /// "a,b,c" in its parts. Throws UsageError (naming `option`) when there is no part or an empty one.
 std::vector<std::string> split_list(std::string_view text, std::string_view option);
 std::vector<int> parse_ints(std::string_view text, std::string_view option, int low, int high);
+/// "f32", "bf16" or "int8": what products may multiply. Throws UsageError.
+DType parse_dtype(std::string_view text, std::string_view option);
+std::string_view dtype_text(DType dtype);
 /// Exactly three numbers.
 std::array<float, 3> parse_triple(std::string_view text, std::string_view option);
 

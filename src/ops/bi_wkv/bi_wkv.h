@@ -67,7 +67,7 @@ std::int64_t macs(const BiWkv& attributes, std::span<const TensorType> in);
 /// rounding does not grow with T. Where exponents would leave the range of f32 (a key more than 60 below or 50 above
 /// that of the first token, less what weights grow by for w < 0 and u > 0; u < −25; for the released kernel a decay
 /// over a run above 1), the 16 channels concerned take a log-space path in f64 for that batch entry: right for any
-/// finite keys, some seven times slower, and parallel over B and C only. |v| may be up to 1e10.
+/// finite keys, some twelve times slower, and parallel over B and C only. |v| may be up to 1e10.
 /// y may take the place of k or of v.
 std::unique_ptr<Kernel> make_kernel(const BiWkv& attributes, const KernelRequest& request);
 

@@ -36,9 +36,9 @@ constexpr std::int64_t kAhead = 24;
 constexpr std::int64_t kSingleTile = 256;
 /// Up to here what sweep 1 keeps of a column, 128 bytes a token, fills at most half of a second-level cache of 1 MiB.
 constexpr std::int64_t kLongestKept = 4096;
-/// Bytes of k, v and y that a third-level cache may hold. Beyond it y goes to memory past the caches, and reading goes
-/// in memory's own order: by column, a line here and a line there, it would take several times as long.
-constexpr std::int64_t kLargestInCache = 16 << 20;
+/// Bytes of k, v and y that a third-level cache (of 32 MiB) may hold. Beyond it y goes to memory past the caches, and
+/// reading goes in memory's own order: by column, a line here and a line there, it would take several times as long.
+constexpr std::int64_t kLargestInCache = 24 << 20;
 
 /// Tokens cut into tiles. For Wkv::kReleasedKernel a tile is either made of whole runs or lies within one run.
 class Tiling {

@@ -249,7 +249,7 @@ Tensor scan_f64(const Inputs& inputs, Wkv form) {
 // Large enough to be read in memory's order and written past the caches; with channels that fill no line, too.
 TEST(BiWkv, MatchesTheLinearFormBeyondTheCaches) {
   for (const Wkv form : kForms) {
-    for (const Shape& shape : {Shape{1, 6000, 240}, Shape{1, 5000, 301}, Shape{160, 200, 48}}) {
+    for (const Shape& shape : {Shape{1, 9000, 240}, Shape{1, 7000, 301}, Shape{240, 200, 48}}) {
       const Inputs inputs = model_inputs(shape[0], shape[1], shape[2]);
       ASSERT_GT(3 * inputs.k.bytes(), static_cast<std::size_t>(bi_wkv_scan::kLargestInCache));
       const Tensor got = scan(inputs, form, 2);

@@ -39,13 +39,12 @@ V apply(const Lerp&, D d, V x, V shifted, V mix) {
   return hn::MulAdd(x, mix, hn::Mul(shifted, hn::Sub(hn::Set(d, 1.0F), mix)));
 }
 
-// e^−x is kept below infinity; beyond that the result is less than 1e-38 either way.
+// Beyond the bounds the result is 1 or less than the smallest normal number.
 template <class D, class V>
 V apply(const Sigmoid&, D d, V x) {
   const V one = hn::Set(d, 1.0F);
-  const V e = hn::Exp(d, hn::Min(hn::Neg(x), hn::Set(d, 88.0F)));
-  const V y = hn::Div(one, hn::Add(one, e));
-  return hn::IfThenElse(hn::IsNaN(x), x, y);  // Exp makes NaN 0
+  const V e = exp_in_range(d, hn::Clamp(hn::Neg(x), hn::Set(d, -87.0F), hn::Set(d, 88.0F)));
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Div(one, hn::Add(one, e)));
 }
 
 template <class D, class V>

@@ -58,7 +58,8 @@ class PatchEmbedKernel final : public RowKernel {
     }
     product_.run(encoder_ ? encoded : args.scratch, args.output<std::byte>(), args.count(), scales + scale_bytes_);
     if (product_.precision() != DType::kI8) return;
-    product_.decode(reinterpret_cast<const RowScale*>(scales), args.output(), args.output(), args.count());
+    decode_rows(product_.decoding(), reinterpret_cast<const RowScale*>(scales), args.output(), args.output(),
+                args.count());
   }
 
  private:
