@@ -52,6 +52,16 @@ TEST(InfoCommand, PrintsForPeople) {
   EXPECT_NE(outcome.out.find("embed_dims = 192"), std::string::npos);
 }
 
+TEST(InfoCommand, CountsWeightAndBiasAsOnePart) {
+  Json json = only_json(weft_command({"info", "--json", "deit_tiny_patch16_224"}).out);
+  std::map<std::string, std::int64_t> parameters;
+  for (const Json& layer : json["layers"]) parameters[layer["place"].get<std::string>()] = layer["parameters"];
+  EXPECT_EQ(parameters["norm"], 2 * 192);
+  EXPECT_EQ(parameters["head"], 193 * 1000);
+  EXPECT_EQ(parameters["cls_token"], 192);
+  EXPECT_EQ(parameters["blocks.11"], 444'864);
+}
+
 TEST(InfoCommand, TakesOptionsAndFiles) {
   const ScratchFolder folder;
   Json preset = only_json(weft_command({"info", "--json", "vrwkv_tiny", "--set", "depth=3"}).out);

@@ -18,7 +18,7 @@ bool is_number(std::string_view text) {
 }
 
 // "backbone.layers.3.att.key.weight" → "backbone.layers.3", "att"; "backbone.patch_embed.projection.bias" →
-// "backbone.patch_embed".
+// "backbone.patch_embed"; "norm.weight" → "norm".
 PartName part_name(std::string_view place) {
   std::vector<std::string_view> words;
   for (std::size_t begin = 0; begin <= place.size();) {
@@ -31,7 +31,10 @@ PartName part_name(std::string_view place) {
     const std::string_view last = words[std::min(count, words.size()) - 1];
     return std::string(place.substr(0, static_cast<std::size_t>(last.data() + last.size() - place.data())));
   };
-  if (number == words.end()) return {up_to(2), ""};
+  if (number == words.end()) {
+    const bool is_leaf = words.size() > 1 && (words.back() == "weight" || words.back() == "bias");
+    return {up_to(is_leaf ? std::min<std::size_t>(words.size() - 1, 2) : 2), ""};
+  }
   const auto index = static_cast<std::size_t>(number - words.begin());
   return {up_to(index + 1), index + 1 < words.size() ? std::string(words[index + 1]) : ""};
 }

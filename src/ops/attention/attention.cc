@@ -30,7 +30,7 @@ std::vector<TensorType> infer(const Attention& attributes, std::span<const Tenso
 }
 
 std::int64_t macs(const Attention&, std::span<const TensorType> in) {
-  return 2 * in[0].shape.elements() * in[1].shape[1];
+  return count_product({2, in[0].shape.elements(), in[1].shape[1]});
 }
 
 void reference(const Attention& attributes, std::span<const Tensor> in, std::span<Tensor> out) {

@@ -135,6 +135,8 @@ TEST(Attention, HandsNaNOn) {
 TEST(Attention, CountsBothProducts) {
   const TensorType x{DType::kF32, {2, 197, 192}};
   EXPECT_EQ(macs(Attention{.heads = 3}, std::vector{x, x, x}), 2LL * 2 * 197 * 197 * 192);
+  const TensorType huge{DType::kF32, {1, std::int64_t{1} << 32, 64}};
+  EXPECT_THROW(macs(Attention{}, std::vector{huge, huge, huge}), ShapeError);
   EXPECT_EQ(Operation(Attention{.heads = 3}).attributes(), "heads=3, scale=0");
 }
 
