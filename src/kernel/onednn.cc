@@ -201,15 +201,16 @@ void Product::run(const std::byte* x, std::byte* y, std::int64_t rows, std::byte
   const memory to(product.y, engine(), y);
   const memory pad(product.scratch, engine(), scratch);
   if (self.adds_bias()) {
-    product.primitive.execute(stream(), {{DNNL_ARG_SRC, from},
-                                         {DNNL_ARG_WEIGHTS, self.weight},
-                                         {DNNL_ARG_BIAS, self.bias},
-                                         {DNNL_ARG_DST, to},
-                                         {DNNL_ARG_SCRATCHPAD, pad}});
+    execute(product.primitive, {{DNNL_ARG_SRC, from.get()},
+                                {DNNL_ARG_WEIGHTS, self.weight.get()},
+                                {DNNL_ARG_BIAS, self.bias.get()},
+                                {DNNL_ARG_DST, to.get()},
+                                {DNNL_ARG_SCRATCHPAD, pad.get()}});
   } else {
-    product.primitive.execute(
-        stream(),
-        {{DNNL_ARG_SRC, from}, {DNNL_ARG_WEIGHTS, self.weight}, {DNNL_ARG_DST, to}, {DNNL_ARG_SCRATCHPAD, pad}});
+    execute(product.primitive, {{DNNL_ARG_SRC, from.get()},
+                                {DNNL_ARG_WEIGHTS, self.weight.get()},
+                                {DNNL_ARG_DST, to.get()},
+                                {DNNL_ARG_SCRATCHPAD, pad.get()}});
   }
 }
 
