@@ -211,6 +211,26 @@ Size parse_size(std::string_view text, std::string_view option) {
   return size;
 }
 
+std::int64_t parse_bytes(std::string_view text, std::string_view option) {
+  double number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(rest, text.data() + text.size());
+  constexpr std::array<std::string_view, 4> kUnits = {"", "K", "M", "G"};
+  constexpr double kMost = 1e15;
+  const auto found = std::ranges::find(kUnits, unit);
+  const double bytes = number * std::pow(1024.0, found - kUnits.begin());
+  if (error != std::errc() || found == kUnits.end() || !(bytes >= 1 && bytes < kMost)) {
+    fail_usage("{} must be a size such as 600M or 1.5G, got {}", option, text);
+  }
+  return static_cast<std::int64_t>(bytes);
+}
+
+void declare_max_memory(CLI::App& app, std::string& size) {
+  app.add_option("--max-memory", size,
+                 "Refuse, before it starts, what would need more memory than this: 600M, 1.5G, … (default: no limit)")
+      ->type_name("SIZE");
+}
+
 std::string grouped(std::int64_t number) {
   std::string text = std::to_string(number);
   const std::size_t first = number < 0 ? 1 : 0;
