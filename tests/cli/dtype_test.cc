@@ -63,6 +63,50 @@ TEST_F(DTypeOption, RoundsTheProducts) {
   }
 }
 
+TEST_F(DTypeOption, ComparesLayerByLayer) {
+  for (const std::string dtype : {"bf16", "int8"}) {
+    const Json json = only_json(run("compare", dtype, {"--json", picture_}).out);
+    EXPECT_EQ(json["dtype"], dtype);
+    EXPECT_EQ(json["pictures"], 1);
+    std::vector<std::string> stages;
+    for (const Json& stage : json["stages"]) {
+      stages.push_back(stage["stage"]);
+      // 16 products of two rounded operands, in quadrature, and a factor of 2 (src/verify/rounding.h).
+      const double noise = 2 * std::sqrt(2.0 * 16) * (dtype == "bf16" ? 0x1p-8 / std::sqrt(3.0) : 0.0083);
+      EXPECT_GT(stage["snr_db"].get<double>(), -20 * std::log10(noise)) << stages.back();
+      EXPECT_LT(stage["snr_db"].get<double>(), 100) << "that is f32's own noise: 2^-24 is 144 dB";
+      EXPECT_LT(stage["error"].get<double>(), noise);
+    }
+    EXPECT_EQ(stages, (std::vector<std::string>{"layer 0", "layer 1", "pooled", "logits"}));
+    EXPECT_TRUE(json["stages"][0]["lost_db"].is_null());
+    EXPECT_NEAR(json["stages"][1]["lost_db"].get<double>(),
+                json["stages"][0]["snr_db"].get<double>() - json["stages"][1]["snr_db"].get<double>(), 1e-9);
+  }
+  const std::string text = weft_command({"compare", "--model", model_, picture_}).out;
+  EXPECT_NE(text.find("in int8 against f32"), std::string::npos) << text;
+  EXPECT_NE(text.find("same top-1"), std::string::npos) << text;
+}
+
+TEST_F(DTypeOption, ComparesF32WithItselfWithoutADifference) {
+  const Json json = only_json(run("compare", "f32", {"--json", picture_, picture_}).out);
+  EXPECT_EQ(json["pictures"], 2);
+  EXPECT_EQ(json["same_top1"], 2);
+  for (const Json& stage : json["stages"]) {
+    EXPECT_TRUE(stage["snr_db"].is_null());
+    EXPECT_EQ(stage["error"], 0.0);
+  }
+}
+
+TEST_F(DTypeOption, ComparisonsTellBadPicturesAndGoOn) {
+  write_text(folder_ / "bad.jpg", "no picture");
+  const Outcome some = run("compare", "int8", {"--json", folder_ / "bad.jpg", picture_});
+  expect_error(some, 1, "bad.jpg");
+  EXPECT_EQ(only_json(some.out)["pictures"], 1);
+  const Outcome none = run("compare", "int8", {"--json", folder_ / "bad.jpg"});
+  expect_error(none, 1, "bad.jpg");
+  EXPECT_EQ(none.out, "");
+}
+
 TEST_F(DTypeOption, AutoIsWhatTheLibraryFindsBest) {
   const std::string best = best_dtype() == DType::kBF16 ? "bf16" : "f32";
   EXPECT_EQ(only_json(run("classify", "auto", {"--json", picture_}).out)["dtype"], best);
@@ -70,7 +114,7 @@ TEST_F(DTypeOption, AutoIsWhatTheLibraryFindsBest) {
 }
 
 TEST_F(DTypeOption, IsCheckedBeforeAnythingIsRead) {
-  for (const char* command : {"classify", "features", "eval"}) {
+  for (const char* command : {"classify", "features", "eval", "compare"}) {
     expect_error(weft_command({command, "--model", "absent.pth", "--dtype", "f64", "x"}), 2, "--dtype");
     expect_error(weft_command({command, "--model", "absent.pth", "--dtype", "f32,bf16", "x"}), 2, "--dtype");
   }

@@ -86,8 +86,9 @@ void declare_threads(CLI::App& app, int& threads) {
 
 void declare_dtype(CLI::App& app, std::string& dtype) {
   app.add_option("--dtype", dtype,
-                 "What matrix products multiply: f32 (default), bf16, int8, or auto: bf16 where the CPU has it in "
-                 "hardware, else f32")
+                 fmt::format("What matrix products multiply: f32, bf16, int8, or auto: bf16 where the CPU has it in "
+                             "hardware, else f32 (default {})",
+                             dtype))
       ->type_name("TYPE");
 }
 
