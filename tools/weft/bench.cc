@@ -34,7 +34,7 @@ void declare(CLI::App& app, Options& o) {
   app.add_option("--batch", o.batches, "Pictures per run, separated by commas (default 1)")->type_name("N,...");
   app.add_option("--threads", o.threads, "Numbers of threads, separated by commas; 0: one per core (default)")
       ->type_name("N,...");
-  app.add_option("--dtype", o.dtypes, "What products multiply, separated by commas: f32 (default), bf16, int8")
+  app.add_option("--dtype", o.dtypes, "What products multiply, separated by commas: f32 (default), bf16, int8, auto")
       ->type_name("TYPE,...");
   o.load.declare(app);
   app.add_option("--min-time", o.min_time, "Seconds to measure each combination for, at least (default 1)")

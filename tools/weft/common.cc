@@ -84,6 +84,14 @@ void declare_threads(CLI::App& app, int& threads) {
       ->check(CLI::Range(0, 1024));
 }
 
+void declare_dtype(CLI::App& app, std::string& dtype) {
+  app.add_option("--dtype", dtype,
+                 fmt::format("What matrix products multiply: f32, bf16, int8, or auto: bf16 where the CPU has it in "
+                             "hardware, else f32 (default {})",
+                             dtype))
+      ->type_name("TYPE");
+}
+
 void RunArguments::declare(CLI::App& app) {
   app.add_option("--model", model,
                  "Checkpoint: safetensors, or PyTorch in the official layout (default: $WEFT_MODEL, else the small "
@@ -91,7 +99,12 @@ void RunArguments::declare(CLI::App& app) {
       ->type_name("FILE");
   load.declare(app);
   declare_threads(app, threads);
+  declare_dtype(app, dtype);
   declare_json(app, json);
+}
+
+SessionOptions RunArguments::session_options() const {
+  return {.threads = threads, .dtype = parse_dtype(dtype, "--dtype")};
 }
 
 std::vector<fs::path> folders_of_weft(std::string_view installed, std::string_view source) {
@@ -106,12 +119,15 @@ DType parse_dtype(std::string_view text, std::string_view option) {
   for (const auto& [dtype, name] : kDTypes) {
     if (name == text) return dtype;
   }
-  fail_usage("{} must be f32, bf16 or int8, got {}", option, text);
+  if (text == "auto") return best_dtype();
+  fail_usage("{} must be f32, bf16, int8 or auto, got {}", option, text);
 }
 
 std::string_view dtype_text(DType dtype) {
   return std::ranges::find(kDTypes, dtype, &std::pair<DType, std::string_view>::first)->second;
 }
+
+std::string dtype_note(DType dtype) { return dtype == DType::kF32 ? "" : fmt::format(" ({})", dtype_text(dtype)); }
 
 fs::path model_path(const std::string& argument) {
   if (!argument.empty()) return argument;
