@@ -100,11 +100,14 @@ void RunArguments::declare(CLI::App& app) {
   load.declare(app);
   declare_threads(app, threads);
   declare_dtype(app, dtype);
+  declare_max_memory(app, max_memory);
   declare_json(app, json);
 }
 
 SessionOptions RunArguments::session_options() const {
-  return {.threads = threads, .dtype = parse_dtype(dtype, "--dtype")};
+  return {.threads = threads,
+          .dtype = parse_dtype(dtype, "--dtype"),
+          .max_memory = max_memory.empty() ? 0 : parse_bytes(max_memory, "--max-memory")};
 }
 
 std::vector<fs::path> folders_of_weft(std::string_view installed, std::string_view source) {

@@ -63,10 +63,11 @@ struct RunArguments {
   LoadArguments load;
   int threads = 0;
   std::string dtype = "f32";
+  std::string max_memory;
   bool json = false;
 
   void declare(CLI::App& app);
-  /// Throws UsageError for a --dtype that is none.
+  /// Throws UsageError for a --dtype or a --max-memory that is none.
   SessionOptions session_options() const;
 };
 
