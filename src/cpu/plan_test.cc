@@ -368,7 +368,7 @@ TEST(Plan, AProductHandsItsResultOnEncoded) {
 }
 
 // A row's scale is one row's: where a view cuts rows anew, what was encoded for the old ones is of no use.
-TEST(Plan, DISABLED_RowsCutAnewAreEncodedAnew) {
+TEST(Plan, RowsCutAnewAreEncodedAnew) {
   Graph graph("cut");
   const Scope s(graph);
   const Value x = graph.input("x", {DType::kF32, {6, 10}});
