@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "api/model_data.h"
+#include "core/process_memory.h"
 #include "core/threads.h"
 #include "graph/evaluate.h"
 #include "ops/testing/op_test.h"
@@ -226,6 +227,30 @@ TEST(Model, UnknownPresetsListWhatThereIs) {
   } catch (const ConfigError& error) {
     EXPECT_NE(std::string(error.what()).find("vrwkv_tiny"), std::string::npos);
   }
+}
+
+TEST(Session, RefusesARunThatWouldPassItsMemoryLimit) {
+  const Model model = Model::create("vrwkv_tiny");
+  constexpr std::int64_t kRoom = 64 << 20;
+  const Session session(model, {.threads = 1, .max_memory = resident_bytes() + kRoom});
+  const Tensor small = random_tensor({1, 3, 64, 64}, 1);
+  EXPECT_EQ(session.logits(small).shape(), (Shape{1, 1000}));  // 24 MB of packed weights and little else
+  const Tensor large = Tensor::zeros({DType::kF32, {1, 3, 2048, 2048}});
+  try {
+    (void)session.logits(large);
+    FAIL() << "no error";
+  } catch (const MemoryError& error) {
+    EXPECT_NE(std::string_view(error.what()).find("the limit is"), std::string_view::npos) << error.what();
+  }
+  EXPECT_EQ(session.logits(small).shape(), (Shape{1, 1000}));  // nothing is lost
+  EXPECT_THROW(Session(model, {.max_memory = -1}), ConfigError);
+}
+
+TEST(Session, TakesTheTypesThatProductsMultiply) {
+  const Model model = Model::create("vrwkv_tiny");
+  EXPECT_THROW(Session(model, {.dtype = DType::kF16}), ConfigError);
+  EXPECT_EQ(Session(model, {.dtype = DType::kI8}).dtype(), DType::kI8);
+  EXPECT_TRUE(best_dtype() == DType::kF32 || best_dtype() == DType::kBF16);
 }
 
 }  // namespace

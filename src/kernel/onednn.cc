@@ -159,6 +159,9 @@ Product::Product(const Tensor& weight, const Tensor* bias, DType precision, Pack
     : impl_(std::make_unique<Impl>(
           Impl{.n = weight.shape()[0], .k = weight.shape()[1], .precision = precision, .packed = {}})) {
   const SingleThread single;
+  require<UnsupportedError>(
+      precision != DType::kI8 || multiplies_natively(precision), "linear",
+      "int8 products need a CPU with VNNI: without, sums of two products overflow 16 bits; use f32");
   if (bias) impl_->bias_values = *bias;
   try {
     impl_->pack(weight, packs);
@@ -201,15 +204,16 @@ void Product::run(const std::byte* x, std::byte* y, std::int64_t rows, std::byte
   const memory to(product.y, engine(), y);
   const memory pad(product.scratch, engine(), scratch);
   if (self.adds_bias()) {
-    product.primitive.execute(stream(), {{DNNL_ARG_SRC, from},
-                                         {DNNL_ARG_WEIGHTS, self.weight},
-                                         {DNNL_ARG_BIAS, self.bias},
-                                         {DNNL_ARG_DST, to},
-                                         {DNNL_ARG_SCRATCHPAD, pad}});
+    execute(product.primitive, {{DNNL_ARG_SRC, from.get()},
+                                {DNNL_ARG_WEIGHTS, self.weight.get()},
+                                {DNNL_ARG_BIAS, self.bias.get()},
+                                {DNNL_ARG_DST, to.get()},
+                                {DNNL_ARG_SCRATCHPAD, pad.get()}});
   } else {
-    product.primitive.execute(
-        stream(),
-        {{DNNL_ARG_SRC, from}, {DNNL_ARG_WEIGHTS, self.weight}, {DNNL_ARG_DST, to}, {DNNL_ARG_SCRATCHPAD, pad}});
+    execute(product.primitive, {{DNNL_ARG_SRC, from.get()},
+                                {DNNL_ARG_WEIGHTS, self.weight.get()},
+                                {DNNL_ARG_DST, to.get()},
+                                {DNNL_ARG_SCRATCHPAD, pad.get()}});
   }
 }
 

@@ -47,13 +47,6 @@ Packing make_packing(const memory::dims& extents, const memory::dims& strides, c
   return {dnnl::reorder(dnnl::reorder::primitive_desc(engine(), from, engine(), packed)), from};
 }
 
-// primitive::execute without its map of arguments on the heap: tiles of few tokens would feel it.
-void execute(const dnnl::primitive& primitive, std::initializer_list<dnnl_exec_arg_t> arguments) {
-  dnnl::error::wrap_c_api(
-      dnnl_primitive_execute(primitive.get(), stream().get(), static_cast<int>(arguments.size()), arguments.begin()),
-      "cannot run a product of attention");
-}
-
 void pack(const Packing& packing, const float* from, const memory::desc& to_desc, std::byte* to) {
   const memory source(packing.from, engine(), const_cast<float*>(from));
   const memory target(to_desc, engine(), to);

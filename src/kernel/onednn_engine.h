@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include <dnnl.hpp>
+#include <initializer_list>
 #include <string>
 
 namespace weft::onednn {
@@ -37,6 +38,13 @@ class SingleThread {
 /// Tells layouts of packed weights apart.
 inline std::string layout_key(const dnnl::memory::desc& desc) {
   return {reinterpret_cast<const char*>(&desc.data), sizeof desc.data};  // v2: a plain struct
+}
+
+/// primitive::execute without its map of arguments on the heap: tiles of few tokens would feel it.
+inline void execute(const dnnl::primitive& primitive, std::initializer_list<dnnl_exec_arg_t> arguments) {
+  dnnl::error::wrap_c_api(
+      dnnl_primitive_execute(primitive.get(), stream().get(), static_cast<int>(arguments.size()), arguments.begin()),
+      "cannot run a product");
 }
 
 }  // namespace weft::onednn

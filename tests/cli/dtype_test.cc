@@ -134,5 +134,20 @@ TEST_F(DTypeOption, CasesStateTheToleranceOfTheirRounding) {
   EXPECT_GT(tolerance("int8"), tolerance("bf16"));
 }
 
+TEST_F(DTypeOption, ComesWithABoundOnMemory) {
+  const auto classify = [&](const std::string& limit) {
+    return run("classify", "f32", {"--max-memory", limit, picture_});
+  };
+  EXPECT_EQ(classify("4G").code, 0);
+  const Outcome refused = classify("1M");  // less than the process itself has
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_NE(refused.err.find("the limit is 1.0 MiB"), std::string::npos) << refused.err;
+  for (const std::string wrong : {"0", "-1G", "5T", "G", "1e30", "600 M", "nan"}) {
+    const Outcome usage = classify(wrong);
+    EXPECT_EQ(usage.code, 2) << wrong;
+    EXPECT_NE(usage.err.find("--max-memory"), std::string::npos) << usage.err;
+  }
+}
+
 }  // namespace
 }  // namespace weft::testing

@@ -100,11 +100,14 @@ void RunArguments::declare(CLI::App& app) {
   load.declare(app);
   declare_threads(app, threads);
   declare_dtype(app, dtype);
+  declare_max_memory(app, max_memory);
   declare_json(app, json);
 }
 
 SessionOptions RunArguments::session_options() const {
-  return {.threads = threads, .dtype = parse_dtype(dtype, "--dtype")};
+  return {.threads = threads,
+          .dtype = parse_dtype(dtype, "--dtype"),
+          .max_memory = max_memory.empty() ? 0 : parse_bytes(max_memory, "--max-memory")};
 }
 
 std::vector<fs::path> folders_of_weft(std::string_view installed, std::string_view source) {
@@ -225,6 +228,26 @@ Size parse_size(std::string_view text, std::string_view option) {
     fail_usage("{} must be a side or HxW, each 1 … {}, got {}", option, kMaxSide, text);
   }
   return size;
+}
+
+std::int64_t parse_bytes(std::string_view text, std::string_view option) {
+  double number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(rest, text.data() + text.size());
+  constexpr std::array<std::string_view, 4> kUnits = {"", "K", "M", "G"};
+  constexpr double kMost = 1e15;
+  const auto found = std::ranges::find(kUnits, unit);
+  const double bytes = number * std::pow(1024.0, found - kUnits.begin());
+  if (error != std::errc() || found == kUnits.end() || !(bytes >= 1 && bytes < kMost)) {
+    fail_usage("{} must be a size such as 600M or 1.5G, got {}", option, text);
+  }
+  return static_cast<std::int64_t>(bytes);
+}
+
+void declare_max_memory(CLI::App& app, std::string& size) {
+  app.add_option("--max-memory", size,
+                 "Refuse, before it starts, what would need more memory than this: 600M, 1.5G, … (default: no limit)")
+      ->type_name("SIZE");
 }
 
 std::string grouped(std::int64_t number) {

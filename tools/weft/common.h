@@ -63,10 +63,11 @@ struct RunArguments {
   LoadArguments load;
   int threads = 0;
   std::string dtype = "f32";
+  std::string max_memory;
   bool json = false;
 
   void declare(CLI::App& app);
-  /// Throws UsageError for a --dtype that is none.
+  /// Throws UsageError for a --dtype or a --max-memory that is none.
   SessionOptions session_options() const;
 };
 
@@ -111,6 +112,11 @@ struct Size {
 Size usual_size(const Architecture& architecture);
 /// "224" or "480x640" (height first), sides of 1 … 65536. Throws UsageError.
 Size parse_size(std::string_view text, std::string_view option);
+
+/// "600M", "1.5G" or a plain number of bytes; K, M and G are powers of 1024. Throws UsageError.
+std::int64_t parse_bytes(std::string_view text, std::string_view option);
+/// --max-memory, for parse_bytes.
+void declare_max_memory(CLI::App& app, std::string& size);
 
 /// "6,155,176"
 std::string grouped(std::int64_t number);

@@ -76,8 +76,7 @@ HWY_EXPORT(layer_norm_rows);
 
 class LayerNormKernel final : public RowKernel {
  public:
-  LayerNormKernel(const LayerNorm& attributes, const Shape& x)
-      : eps_(attributes.eps), c_(x[-1]), rows_(row_count(x)) {}
+  LayerNormKernel(const LayerNorm& attributes, const Shape& x) : eps_(attributes.eps), c_(x[-1]), rows_(row_count(x)) {}
 
   std::string_view name() const override { return "hwy:layer_norm"; }
   bool may_overwrite(int i) const override { return i == 0; }
