@@ -40,6 +40,12 @@ class WEFT_API IoError : public Error {
   using Error::Error;
 };
 
+/// More memory would be needed than was allowed.
+class WEFT_API MemoryError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// The request is sound but this build or this engine cannot serve it.
 class WEFT_API UnsupportedError : public Error {
  public:

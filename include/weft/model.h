@@ -87,6 +87,9 @@ struct WEFT_API SessionOptions {
   /// What matrix products multiply: kF32, kBF16 or kI8 (both rounded from f32 weights and activations at load and on
   /// the fly; sums, norms, mixers and the residual stream stay f32). Others are refused with ConfigError.
   DType dtype = DType::kF32;
+  /// Bytes of memory that the process may have; a run that would take more is refused with MemoryError before it
+  /// starts. 0: no limit.
+  std::int64_t max_memory = 0;
 };
 
 /// The fastest element type for products that loses no accuracy worth mentioning: kBF16 where this CPU multiplies it in

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <numeric>
 
+#include "api/memory_limit.h"
 #include "api/model_data.h"
 #include "core/format.h"
 #include "kernel/onednn.h"
@@ -24,8 +25,8 @@ class CompiledShape {
   const Plan& plan() const { return plan_; }
 
   // Outputs by the order of the plan's ports.
-  std::vector<Tensor> run(const Tensor& input, const Workers& workers) {
-    std::unique_ptr<Plan::Context> context = take_context();
+  std::vector<Tensor> run(const Tensor& input, const Workers& workers, std::int64_t max_memory) {
+    std::unique_ptr<Plan::Context> context = take_context(max_memory);
     std::vector<Tensor> outputs;
     std::vector<std::byte*> out;
     for (const Plan::Port& port : plan_.outputs()) out.push_back(outputs.emplace_back(port.type).mutable_raw());
@@ -45,7 +46,7 @@ class CompiledShape {
  private:
   static constexpr std::size_t kIdleContexts = 4;  // more runs at once than these allocate anew
 
-  std::unique_ptr<Plan::Context> take_context() {
+  std::unique_ptr<Plan::Context> take_context(std::int64_t max_memory) {
     {
       const std::scoped_lock lock(mutex_);
       if (!idle_.empty()) {
@@ -54,6 +55,9 @@ class CompiledShape {
         return context;
       }
     }
+    std::size_t bytes = plan_.arena_bytes();
+    for (const Plan::Port& port : plan_.outputs()) bytes += port.type.bytes();
+    require_memory(max_memory, static_cast<std::int64_t>(bytes), "working memory and results");
     return std::make_unique<Plan::Context>(plan_);
   }
 
@@ -61,6 +65,23 @@ class CompiledShape {
   std::mutex mutex_;
   std::vector<std::unique_ptr<Plan::Context>> idle_;
 };
+
+// Bytes of everything that a plan computes once from weights: resized positional embeddings grow with the picture.
+std::size_t folded_bytes(const Graph& graph) {
+  std::vector<bool> constant;
+  for (const Graph::ValueInfo& value : graph.values()) {
+    constant.push_back(value.kind == Graph::Kind::kParameter || value.kind == Graph::Kind::kConstant);
+  }
+  std::size_t bytes = 0;
+  for (const Graph::Node& node : graph.nodes()) {
+    const bool folds = std::ranges::all_of(node.inputs, [&](int id) { return constant[static_cast<std::size_t>(id)]; });
+    for (const int id : node.outputs) {
+      constant[static_cast<std::size_t>(id)] = folds;
+      if (folds && !node.operation.is_view()) bytes += graph.value(id).type.bytes();
+    }
+  }
+  return bytes;
+}
 
 std::vector<Prediction> best(std::span<const float> logits, const std::vector<std::string>& labels, int top) {
   // Without this an ordering by logit would be none.
@@ -92,7 +113,8 @@ std::vector<Prediction> best(std::span<const float> logits, const std::vector<st
 
 struct Session::Impl {
   Impl(Model wanted, const SessionOptions& options)
-      : model(std::move(wanted)), workers(options.threads), dtype(options.dtype) {
+      : model(std::move(wanted)), workers(options.threads), dtype(options.dtype), max_memory(options.max_memory) {
+    require<ConfigError>(max_memory >= 0, "session", "max_memory must be 0 or more, got {}", max_memory);
     require<ConfigError>(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kI8, "session",
                          "dtype must be f32, bf16 or i8, got {}", name_of(dtype));
     // Converted here, once: plans of all shapes share the packed forms of these very tensors.
@@ -125,6 +147,7 @@ struct Session::Impl {
     }
     try {
       const auto graph = build_graph(*model.data().architecture, key.input, key.layers);
+      require_memory(max_memory, static_cast<std::int64_t>(folded_bytes(*graph)), "what depends on weights only");
       auto shape = std::make_shared<CompiledShape>(*graph, weights, workers, packs, dtype);
       promise.set_value(shape);
       return shape;
@@ -151,13 +174,14 @@ struct Session::Impl {
 
   std::vector<Tensor> run(const Tensor& input, std::vector<int> layers) {
     require<ShapeError>(input.dtype() == DType::kF32, "session", "input must be f32, got {}", input.type());
-    return compiled(input.shape(), std::move(layers))->run(input, workers);
+    return compiled(input.shape(), std::move(layers))->run(input, workers, max_memory);
   }
 
   Model model;
   Weights weights;
   Workers workers;
   DType dtype;
+  std::int64_t max_memory;
   std::shared_ptr<PackCache> packs = std::make_shared<PackCache>();
   std::mutex mutex;
   std::list<std::pair<Key, Compiled>> recent;  // used last first

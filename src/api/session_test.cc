@@ -4,9 +4,11 @@
 #include <thread>
 
 #include "api/model_data.h"
+#include "core/process_memory.h"
 #include "core/threads.h"
 #include "graph/evaluate.h"
 #include "ops/testing/op_test.h"
+#include "verify/rounding.h"
 #include "weft/weft.h"
 
 namespace weft {
@@ -70,6 +72,45 @@ TEST(Session, IsSafeFromSeveralThreads) {
     });
   }
   for (std::thread& thread : threads) thread.join();
+}
+
+// Shifts, mixers and norms between products that hand each other encoded rows.
+TEST(Session, InFewerBitsIsNearF32AndTheSameEveryTime) {
+  const Model vit = Model::create("vit_tiny_patch16_224", 1,
+                                  {.config = {{"embed_dim", "24"},
+                                              {"depth", "2"},
+                                              {"num_heads", "3"},
+                                              {"img_size", "[32,32]"},
+                                              {"patch_size", "8"},
+                                              {"num_classes", "5"}}});
+  for (const Model& model : {small_model(), small_model({{"key_norm", "true"}, {"post_norm", "true"}}),
+                             small_model({{"shift_pixel", "0"}}), vit}) {
+    for (const Shape& shape : {Shape{1, 3, 32, 32}, Shape{3, 3, 40, 24}}) {
+      const Tensor input = random_tensor(shape, 9);
+      const auto graph = build_graph(*model.data().architecture, shape, {});
+      const Tensor want = Session(model, {.threads = 2}).logits(input);
+      for (const DType dtype : {DType::kBF16, DType::kI8}) {
+        for (const int threads : {1, 2}) {
+          SCOPED_TRACE(fmt::format("{} {} {} threads {}", model.family(), shape, threads, name_of(dtype)));
+          const Session session(model, {.threads = threads, .dtype = dtype});
+          EXPECT_EQ(session.dtype(), dtype);
+          const Tensor got = session.logits(input);
+          EXPECT_LE(relative_error(got, want), rounding_tolerance(*graph, dtype));
+          EXPECT_GT(relative_error(got, want), kTolerance) << "was not used";
+          const Tensor again = session.logits(input);
+          EXPECT_TRUE(std::ranges::equal(again.data<float>(), got.data<float>()));
+          const Tensor anew = Session(model, {.threads = threads, .dtype = dtype}).logits(input);
+          EXPECT_TRUE(std::ranges::equal(anew.data<float>(), got.data<float>()));
+        }
+      }
+    }
+  }
+}
+
+TEST(Session, RefusesElementTypesThatProductsDoNotHave) {
+  for (const DType dtype : {DType::kF64, DType::kF16, DType::kU8, DType::kI32}) {
+    EXPECT_THROW(Session(small_model(), {.dtype = dtype}), ConfigError);
+  }
 }
 
 TEST(Session, RefusesWhatDoesNotFit) {
@@ -186,6 +227,30 @@ TEST(Model, UnknownPresetsListWhatThereIs) {
   } catch (const ConfigError& error) {
     EXPECT_NE(std::string(error.what()).find("vrwkv_tiny"), std::string::npos);
   }
+}
+
+TEST(Session, RefusesARunThatWouldPassItsMemoryLimit) {
+  const Model model = Model::create("vrwkv_tiny");
+  constexpr std::int64_t kRoom = 64 << 20;
+  const Session session(model, {.threads = 1, .max_memory = resident_bytes() + kRoom});
+  const Tensor small = random_tensor({1, 3, 64, 64}, 1);
+  EXPECT_EQ(session.logits(small).shape(), (Shape{1, 1000}));  // 24 MB of packed weights and little else
+  const Tensor large = Tensor::zeros({DType::kF32, {1, 3, 2048, 2048}});
+  try {
+    (void)session.logits(large);
+    FAIL() << "no error";
+  } catch (const MemoryError& error) {
+    EXPECT_NE(std::string_view(error.what()).find("the limit is"), std::string_view::npos) << error.what();
+  }
+  EXPECT_EQ(session.logits(small).shape(), (Shape{1, 1000}));  // nothing is lost
+  EXPECT_THROW(Session(model, {.max_memory = -1}), ConfigError);
+}
+
+TEST(Session, TakesTheTypesThatProductsMultiply) {
+  const Model model = Model::create("vrwkv_tiny");
+  EXPECT_THROW(Session(model, {.dtype = DType::kF16}), ConfigError);
+  EXPECT_EQ(Session(model, {.dtype = DType::kI8}).dtype(), DType::kI8);
+  EXPECT_TRUE(best_dtype() == DType::kF32 || best_dtype() == DType::kBF16);
 }
 
 }  // namespace

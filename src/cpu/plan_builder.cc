@@ -224,7 +224,8 @@ class PlanBuilder {
     const std::int64_t rows = row_count(shape);
     const std::size_t bytes = size_of(encoding) * static_cast<std::size_t>(shape.elements());
     Kernel* const maker = sole_maker(id);
-    if (maker && maker->encode_output(encoding)) {
+    const bool same_rows = maker && maker->by_rows() && maker->by_rows()->rows() == rows;  // no view cuts them anew
+    if (same_rows && maker->encode_output(encoding)) {
       root_of(id).bytes = bytes;
       Encoded own{state(id).root};
       if (encoding == DType::kI8) own.scales = new_scales(rows, operands(root_of(id).maker));

@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstring>
 #include <thread>
 
+#include "core/half.h"
 #include "graph/evaluate.h"
 #include "ops/ops.h"
 #include "ops/testing/op_test.h"
@@ -152,6 +155,252 @@ TEST(Plan, TellsMissingAndMisshapenWeights) {
   EXPECT_THROW(Plan(toy.graph, weights, workers, std::make_shared<PackCache>()), WeightError);
   weights.emplace("gain", random_tensor({11}, 1));
   EXPECT_THROW(Plan(toy.graph, weights, workers, std::make_shared<PackCache>()), WeightError);
+}
+
+// ---- products in fewer bits ----
+
+// Errors of root mean square per operand and product as derived in verify/rounding.h (rows of 10 and 20 elements), in
+// quadrature, times 2 because the largest of few results is no root mean square. `products` counts a product before a
+// squared ReLU four times: there is no residual stream here beside which it would be small, and x² has twice the
+// relative error of x, four times the square of it.
+double tolerance_of(DType dtype, int products) {
+  const double operand = dtype == DType::kBF16 ? 0x1p-8 / std::sqrt(3.0) : std::sqrt(2 * std::log(20.0) / 12) / 127;
+  return 2 * operand * std::sqrt(2.0 * products);
+}
+
+constexpr int kSquared = 4;
+
+std::vector<Tensor> run_once(const Graph& graph, const Weights& weights, const Tensor& x, DType dtype,
+                             int threads = 2) {
+  const Workers workers(threads);
+  const Plan plan(graph, weights, workers, std::make_shared<PackCache>(), dtype);
+  Plan::Context context(plan);
+  Buffers out(plan);
+  const std::byte* const in = x.raw();
+  plan.run({&in, 1}, out.pointers, context, workers);
+  return out.tensors;
+}
+
+Weights random_weights(const Graph& graph) {
+  Weights weights;
+  std::mt19937_64 random(5);
+  for (const int id : graph.parameters()) {
+    const Graph::ValueInfo& parameter = graph.value(id);
+    weights.emplace(parameter.name, random_tensor(parameter.type.shape, random(), 0.5F));
+  }
+  return weights;
+}
+
+int count_steps(const Graph& graph, DType dtype, std::string_view operation) {
+  const Workers workers(1);
+  const Plan plan(graph, random_weights(graph), workers, std::make_shared<PackCache>(), dtype);
+  return static_cast<int>(std::ranges::count(plan.steps(), operation, &Plan::Step::operation));
+}
+
+// Every output of the graph in bf16 and int8 against the reference, and f32 beside it.
+void expect_near_reference(const Graph& graph, const Tensor& x, int products) {
+  const Weights weights = random_weights(graph);
+  const std::vector<Tensor> want = evaluate_reference(graph, weights, {&x, 1});
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
+    SCOPED_TRACE(name_of(dtype));
+    const std::vector<Tensor> got = run_once(graph, weights, x, dtype);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      const double tolerance = dtype == DType::kF32 ? 64 * 0x1p-24 : tolerance_of(dtype, products);
+      EXPECT_LE(relative_error(got[i], want[i]), tolerance) << graph.outputs()[i].name;
+    }
+  }
+}
+
+// One row of a product's operand as its encoding rounds it, in double. `weight`: on a scale of its own about 0.
+void round_row(std::span<double> row, DType dtype, bool weight) {
+  const auto [least, largest] = std::ranges::minmax(row);
+  const double low = weight ? 0 : least;
+  const double step = weight ? std::max(-least, largest) / 127 : (largest - least) / 255;
+  for (double& x : row) {
+    if (dtype == DType::kBF16) {
+      x = to_float(to_bfloat16(static_cast<float>(x)));
+    } else if (step > 0) {
+      x = low + step * std::nearbyint((x - low) / step);
+    }
+  }
+}
+
+// The reference with the operands of linear layers rounded: what the plan should compute but for f32's own roundings.
+std::vector<Tensor> evaluate_rounded(const Graph& graph, const Weights& weights, const Tensor& x, DType dtype) {
+  std::vector<Tensor> values(graph.values().size());
+  const auto at = [&](int id) -> Tensor& { return values[static_cast<std::size_t>(id)]; };
+  at(graph.inputs()[0]) = x.to(DType::kF64);
+  for (const int id : graph.parameters()) at(id) = weights.at(graph.value(id).name).to(DType::kF64);
+  for (const Graph::Node& node : graph.nodes()) {
+    std::vector<Tensor> in, out;
+    for (const int id : node.inputs) in.push_back(at(id));
+    for (const int id : node.outputs) out.emplace_back(DType::kF64, graph.value(id).type.shape);
+    if (node.operation.as<Linear>()) {
+      for (std::size_t i = 0; i < 2; ++i) {
+        in[i] = in[i].clone();
+        const auto all = in[i].mutable_data<double>();
+        const auto k = static_cast<std::size_t>(in[i].shape()[-1]);
+        for (std::size_t row = 0; row < all.size(); row += k) round_row(all.subspan(row, k), dtype, i == 1);
+      }
+    }
+    node.operation.reference(in, out);
+    for (std::size_t i = 0; i < out.size(); ++i) at(node.outputs[i]) = out[i];
+  }
+  std::vector<Tensor> outputs;
+  for (const Graph::Output& output : graph.outputs()) outputs.push_back(at(output.value));
+  return outputs;
+}
+
+double distance(const Tensor& a, const Tensor& b) {
+  const Tensor a64 = a.to(DType::kF64);
+  const Tensor b64 = b.to(DType::kF64);
+  double squares = 0;
+  for (std::size_t i = 0; i < a64.data<double>().size(); ++i) {
+    squares += std::pow(a64.data<double>()[i] - b64.data<double>()[i], 2);
+  }
+  return std::sqrt(squares);
+}
+
+TEST(Plan, InFewerBitsRoundsWhatItSaysAndNothingElse) {
+  Toy toy(400);
+  const Tensor x = random_tensor({400, 6, 10}, 3);
+  const Tensor exact = evaluate_reference(toy.graph, toy.weights, {&x, 1})[0];
+  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+    const Tensor model = evaluate_rounded(toy.graph, toy.weights, x, dtype)[0];
+    const Tensor got = run_once(toy.graph, toy.weights, x, dtype)[0];
+    // f32's errors (1e-7) are far below a step (2^-8, 1/255), but now and then one sends a value to the other side of
+    // the middle between two steps: one in 10,000, which is off by a step, √12 times the usual error: √(12e-4) = 3.5 %
+    // of the distance to the exact result.
+    EXPECT_LE(distance(got, model), 0.1 * distance(got, exact)) << name_of(dtype);
+    EXPECT_GT(distance(got, exact), 0);
+  }
+}
+
+TEST(Plan, InFewerBitsIsNearTheReference) {
+  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+    for (const std::int64_t batch : {1, 2, 5}) {
+      for (const int threads : {1, 2, 5}) {
+        Toy toy(batch);
+        const Tensor x = random_tensor({batch, 6, 10}, 3);
+        const std::vector<Tensor> want = evaluate_reference(toy.graph, toy.weights, {&x, 1});
+        const std::vector<Tensor> got = run_once(toy.graph, toy.weights, x, dtype, threads);
+        const std::vector<Tensor> again = run_once(toy.graph, toy.weights, x, dtype, threads);
+        for (std::size_t i = 0; i < want.size(); ++i) {
+          EXPECT_LE(relative_error(got[i], want[i]), tolerance_of(dtype, kSquared + 1)) << toy.graph.outputs()[i].name;
+          EXPECT_EQ(std::memcmp(got[i].raw(), again[i].raw(), got[i].bytes()), 0) << "two runs differ";
+        }
+        EXPECT_GT(relative_error(got[0], want[0]), 1e-5) << name_of(dtype) << " was not used";
+        EXPECT_EQ(relative_error(got[2], x), 0) << "what is no product is exact";
+      }
+    }
+  }
+}
+
+// Rows of a tile, many tiles, a last one that is lower; each row of the result is what it is alone.
+TEST(Plan, InFewerBitsRowsDoNotDependOnTheirTile) {
+  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+    for (const std::int64_t rows : {1, 5, 1000}) {
+      Graph graph("rows");
+      const Scope s(graph);
+      const Value x = graph.input("x", {DType::kF32, {rows, 10}});
+      const Value wide = squared_relu(linear(layer_norm(x, s["norm"], 1e-5F), s["up"], 20, init::constant(0)));
+      graph.output("y", add(x, linear(wide, s["down"], 10, init::constant(0))));
+      const Weights weights = random_weights(graph);
+      const Tensor input = random_tensor({rows, 10}, 4);
+      const std::vector<Tensor> want = evaluate_reference(graph, weights, {&input, 1});
+      const Tensor single = run_once(graph, weights, input, dtype, 1)[0];
+      EXPECT_LE(relative_error(single, want[0]), tolerance_of(dtype, kSquared + 1)) << rows;
+      for (const int threads : {2, 5}) {
+        const Tensor got = run_once(graph, weights, input, dtype, threads)[0];
+        // Another height of tiles may be another of oneDNN's kernels, which sums in another order: a rounding of a
+        // result may then fall on the other side, as far as the tolerance.
+        EXPECT_LE(relative_error(got, want[0]), tolerance_of(dtype, kSquared + 1))
+            << rows << " rows, " << threads << " threads";
+      }
+    }
+  }
+}
+
+TEST(Plan, AnActivationIsAbsorbedOnlyWhereNobodyElseWantsItsInput) {
+  const auto build = [](Graph& graph, bool view, bool other) {
+    const Scope s(graph);
+    const Value x = graph.input("x", {DType::kF32, {3, 4, 10}});
+    const Value wide = linear(x, s["up"], 20, init::constant(0));
+    const Value seen = view ? reshape(wide, {12, 20}) : wide;
+    graph.output("y", linear(squared_relu(seen), s["down"], 10, init::constant(0)));
+    if (other) graph.output("other", sigmoid(wide));
+  };
+  for (const bool view : {false, true}) {
+    for (const bool other : {false, true}) {
+      SCOPED_TRACE(fmt::format("view {}, other {}", view, other));
+      Graph graph("absorb");
+      build(graph, view, other);
+      for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
+        EXPECT_EQ(count_steps(graph, dtype, "squared_relu"), other ? 1 : 0) << name_of(dtype);
+      }
+      expect_near_reference(graph, random_tensor({3, 4, 10}, 6), kSquared + 1);
+    }
+  }
+}
+
+TEST(Plan, ConsumersShareAnEncodedCopy) {
+  Graph graph("shared");
+  const Scope s(graph);
+  const Value x = graph.input("x", {DType::kF32, {7, 10}});
+  const Value y = layer_norm(x, s["norm"], 1e-5F);
+  const Value k = linear(y, s["key"], 10, init::constant(0));
+  const Value v = linear(y, s["value"], 10, init::constant(0));
+  graph.output("out", add(mul(k, v), y));  // y is wanted as it is, too
+  EXPECT_EQ(count_steps(graph, DType::kBF16, "encode"), 1);
+  EXPECT_EQ(count_steps(graph, DType::kI8, "encode"), 1);
+  EXPECT_EQ(count_steps(graph, DType::kF32, "encode"), 0);
+  expect_near_reference(graph, random_tensor({7, 10}, 8), 2);
+}
+
+TEST(Plan, AProductHandsItsResultOnEncoded) {
+  Graph graph("chain");
+  const Scope s(graph);
+  const Value x = graph.input("x", {DType::kF32, {7, 10}});
+  const Value hidden = linear(x, s["up"], 20, init::constant(0));
+  graph.output("out", linear(hidden, s["down"], 10, init::constant(0)));
+  for (const DType dtype : {DType::kBF16, DType::kI8}) EXPECT_EQ(count_steps(graph, dtype, "encode"), 1);  // of x
+  expect_near_reference(graph, random_tensor({7, 10}, 8), 2);
+}
+
+// A row's scale is one row's: where a view cuts rows anew, what was encoded for the old ones is of no use.
+TEST(Plan, RowsCutAnewAreEncodedAnew) {
+  Graph graph("cut");
+  const Scope s(graph);
+  const Value x = graph.input("x", {DType::kF32, {6, 10}});
+  const Value wide = linear(x, s["up"], 20, init::constant(0));
+  graph.output("halves", linear(reshape(wide, {12, 10}), s["down"], 10, init::constant(0)));
+  const Value same = linear(x, s["same"], 10, init::constant(0));
+  graph.output("pairs", linear(reshape(same, {3, 20}), s["wide"], 10, init::constant(0)));
+  graph.output("both", linear(reshape(x, {3, 20}), s["both"], 10, init::constant(0)));
+  expect_near_reference(graph, random_tensor({6, 10}, 8), 2);
+}
+
+TEST(Plan, InFewerBitsRunsFromSeveralThreadsAtOnce) {
+  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+    Toy toy(40);
+    const Workers workers(2);
+    const Plan plan(toy.graph, toy.weights, workers, std::make_shared<PackCache>(), dtype);
+    const Tensor x = random_tensor({40, 6, 10}, 3);
+    const Tensor want = run_once(toy.graph, toy.weights, x, dtype)[0];
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&] {
+        Plan::Context context(plan);
+        for (int run = 0; run < 10; ++run) {
+          Buffers out(plan);
+          const std::byte* const in = x.raw();
+          plan.run({&in, 1}, out.pointers, context, workers);
+          EXPECT_EQ(std::memcmp(out.tensors[0].raw(), want.raw(), want.bytes()), 0);
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
 }
 
 }  // namespace

@@ -69,6 +69,9 @@ class Range {
   V poison_;  // stays 0 unless something is NaN or infinite: min and max would lose a NaN
 };
 
+// Of normal numbers, the least: its reciprocal is finite.
+constexpr float kLeastScale = std::numeric_limits<float>::min();
+
 // A row of k elements to bytes, its range being known.
 HWY_INLINE RowScale encode_row(const float* x, const Range& range, std::uint8_t* y, std::size_t k) {
   const D d;
@@ -77,7 +80,8 @@ HWY_INLINE RowScale encode_row(const float* x, const Range& range, std::uint8_t*
   const float least = range.low();
   const float span = range.high() - least;
   const V low = hn::Set(d, least);
-  const V factor = hn::Set(d, span > 0 ? 255 / span : 0.0F);
+  const float scale = std::max(span * (1.0F / 255), kLeastScale);  // a NaN stays one
+  const V factor = hn::Set(d, 1 / scale);
   std::size_t i = 0;
   for (; i + lanes <= k; i += lanes) hn::StoreU(quantise(hn::LoadU(d, x + i), low, factor), d8, y + i);
   if (i < k) {
@@ -85,7 +89,7 @@ HWY_INLINE RowScale encode_row(const float* x, const Range& range, std::uint8_t*
     hn::Store(quantise(load_n(d, x + i, k - i), low, factor), d8, rest);
     std::copy_n(rest, k - i, y + i);
   }
-  return {range.finite() ? span * (1.0F / 255) : std::numeric_limits<float>::quiet_NaN(), least};
+  return {range.finite() ? scale : std::numeric_limits<float>::quiet_NaN(), least};
 }
 
 // `count` < Lanes elements, and the first of them in the lanes beyond: they change no range.

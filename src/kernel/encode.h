@@ -2,7 +2,7 @@
 //
 //   kBF16   K bfloat16, rounded to nearest even
 //   kI8     K bytes q, and beside them two f32, scale and low: x ≈ low + scale·q with the row's own low = min x and
-//           scale = (max x − min x)/255
+//           scale = (max x − min x)/255, or 2^-126 where that is less
 //
 // Zero is exact where it is the smallest of its row (after a ReLU). A NaN or an infinity makes the whole row's product
 // a NaN, as it would have to.

@@ -159,6 +159,9 @@ Product::Product(const Tensor& weight, const Tensor* bias, DType precision, Pack
     : impl_(std::make_unique<Impl>(
           Impl{.n = weight.shape()[0], .k = weight.shape()[1], .precision = precision, .packed = {}})) {
   const SingleThread single;
+  require<UnsupportedError>(
+      precision != DType::kI8 || multiplies_natively(precision), "linear",
+      "int8 products need a CPU with VNNI: without, sums of two products overflow 16 bits; use f32");
   if (bias) impl_->bias_values = *bias;
   try {
     impl_->pack(weight, packs);

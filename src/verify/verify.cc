@@ -14,6 +14,7 @@
 #include "io/npy.h"
 #include "ops/kernels.h"
 #include "ops/ops.h"
+#include "verify/rounding.h"
 #include "weft/image.h"
 
 namespace weft {
@@ -82,7 +83,7 @@ class CaseRunner {
 
   std::vector<Tensor> run_graph(const Graph& graph, const Weights& weights, const Tensor& input) {
     if (options_.engine == Engine::kReference) return evaluate_reference(graph, weights, {&input, 1});
-    const Plan plan(graph, weights, workers_, std::make_shared<PackCache>());
+    const Plan plan(graph, weights, workers_, std::make_shared<PackCache>(), options_.dtype);
     Plan::Context context(plan);
     std::vector<Tensor> outputs;
     std::vector<std::byte*> out;
@@ -103,10 +104,9 @@ class CaseRunner {
     data.weights = {file.tensors.begin(), file.tensors.end()};
     check_weights(data, place_);
     const Tensor input = read(at(at(at(meta_, "inputs"), "x"), "file"));
-    const double tolerance = at(meta_, "tolerance_f32").get<double>();
-
     const std::vector<int> layers = data.architecture->out_indices();
     const auto graph = build_graph(*data.architecture, input.shape(), layers);
+    const double tolerance = at(meta_, "tolerance_f32").get<double>() + rounding_tolerance(*graph, options_.dtype);
     if (meta_.contains("params")) {
       check("params", meta_["params"] == graph->parameter_count() ? 0 : 1, 0);
     }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/threads.h"
+#include "weft/tensor.h"
 
 namespace weft {
 
@@ -16,6 +17,9 @@ enum class Engine { kCpu, kReference };
 struct VerifyOptions {
   Engine engine = Engine::kCpu;
   int threads = 0;
+  /// What the CPU engine's products multiply: kF32, kBF16 or kI8. In fewer bits than f32 a model's tolerance is the
+  /// case's plus the one of verify/rounding.h.
+  DType dtype = DType::kF32;
 };
 
 /// One array compared: error is max |got − want| / (max |want| + 1e-6), or the largest difference where equality is

@@ -7,8 +7,8 @@
 namespace weft::testing {
 namespace {
 
-const std::vector<std::string> kCommands = {"classify", "features", "info", "inspect", "convert",
-                                            "export",   "models",   "eval", "bench"};
+const std::vector<std::string> kCommands = {"classify", "features", "info",  "inspect", "convert", "export",
+                                            "models",   "eval",     "bench", "verify",  "compare"};
 
 TEST(CommandLine, TellsItsVersion) {
   const Outcome outcome = weft_command({"--version"});

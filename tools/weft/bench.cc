@@ -15,7 +15,7 @@ namespace {
 
 struct Options {
   std::vector<std::string> models;
-  std::string sizes, batches = "1", threads = "0", dtypes = "f32";
+  std::string sizes, batches = "1", threads = "0", dtypes = "f32", max_memory;
   LoadArguments load;
   double min_time = 1;
   std::string vs;
@@ -34,7 +34,7 @@ void declare(CLI::App& app, Options& o) {
   app.add_option("--batch", o.batches, "Pictures per run, separated by commas (default 1)")->type_name("N,...");
   app.add_option("--threads", o.threads, "Numbers of threads, separated by commas; 0: one per core (default)")
       ->type_name("N,...");
-  app.add_option("--dtype", o.dtypes, "What products multiply, separated by commas: f32 (default), bf16, int8")
+  app.add_option("--dtype", o.dtypes, "What products multiply, separated by commas: f32 (default), bf16, int8, auto")
       ->type_name("TYPE,...");
   o.load.declare(app);
   app.add_option("--min-time", o.min_time, "Seconds to measure each combination for, at least (default 1)")
@@ -46,6 +46,7 @@ void declare(CLI::App& app, Options& o) {
       ->type_name("onnxruntime[:PRESET|FILE]");
   app.add_flag("--vs-spinning", o.vs_spinning, "The other engine's threads wait in loops instead of sleeping");
   app.add_flag("--profile", o.profile, "Tell what a run of weft's spends its threads' time on, operator by operator");
+  declare_max_memory(app, o.max_memory);
   app.add_option("--csv", o.csv, "Write the figures to this file as well")->type_name("FILE");
   app.add_option("--svg", o.svg, "Draw time and peak memory against the pictures' side into this file")
       ->type_name("FILE");
@@ -121,6 +122,7 @@ Groups groups_of(const Options& o) {
   }
   const std::vector<int> batches = parse_ints(o.batches, "--batch", 1, 65536);
   const std::vector<int> threads = parse_ints(o.threads, "--threads", 0, 1024);
+  const std::int64_t max_memory = o.max_memory.empty() ? 0 : parse_bytes(o.max_memory, "--max-memory");
   std::vector<DType> dtypes;
   for (const std::string& part : split_list(o.dtypes, "--dtype")) dtypes.push_back(parse_dtype(part, "--dtype"));
   const LoadOptions load = o.load.options();
@@ -135,7 +137,7 @@ Groups groups_of(const Options& o) {
     for (const Size& size : its_sizes) {
       for (const int batch : batches) {
         for (const int count : threads) {
-          for (const DType dtype : dtypes) groups.add({"weft", model, load, size, batch, count, dtype});
+          for (const DType dtype : dtypes) groups.add({"weft", model, load, size, batch, count, dtype, max_memory});
         }
       }
     }

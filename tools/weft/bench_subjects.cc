@@ -2,26 +2,17 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <random>
 
+#include "api/memory_limit.h"
 #include "api/model_data.h"
+#include "core/process_memory.h"
 #include "core/threads.h"
 #include "cpu/plan.h"
 #include "kernel/onednn_peak.h"
 
 namespace weft::cli {
 namespace {
-
-// Peak resident set of this process, from the kernel.
-std::int64_t own_peak_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
-    std::int64_t kib = 0;
-    if (word == "VmHWM:" && status >> kib) return 1024 * kib;
-  }
-  return 0;
-}
 
 Tensor random_input(const Shape& shape) {
   Tensor input(DType::kF32, shape);
@@ -83,14 +74,17 @@ Json profile_of(const BenchCase& c) {
 void serve_model(const BenchCase& c, const BenchChild::Pipe& pipe) {
   auto [model, shape, graph, facts] = bench_graph(c);
   graph.reset();
-  const Session session(model, {.threads = c.threads, .dtype = c.dtype});
+  const Session session(model, {.threads = c.threads, .dtype = c.dtype, .max_memory = c.max_memory});
   facts.threads = session.threads();
   facts.working_bytes = session.working_bytes(shape);
+  const TensorType type{DType::kF32, shape};
+  require_memory(c.max_memory, facts.working_bytes + static_cast<std::int64_t>(type.bytes()),
+                 fmt::format("working memory and input {}", type));
   const Tensor input = random_input(shape);
   run_once(session, input);
   say(pipe.to, facts.to_json());
   serve_requests(pipe, [&](const std::string& request) -> Json {
-    if (request == "memory") return {{"peak", own_peak_bytes()}};
+    if (request == "memory") return {{"peak", peak_resident_bytes()}};
     if (request == "profile") return profile_of(c);
     const auto start = std::chrono::steady_clock::now();
     run_once(session, input);

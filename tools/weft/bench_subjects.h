@@ -18,6 +18,7 @@ struct BenchCase {
   int batch = 1;
   int threads = 0;
   DType dtype = DType::kF32;
+  std::int64_t max_memory = 0;  // of one process; 0: no limit
 
   bool operator==(const BenchCase& other) const {
     return engine == other.engine && model == other.model && size == other.size && batch == other.batch &&

@@ -28,17 +28,17 @@ void declare(CLI::App& app, Options& o) {
       ->check(CLI::Range(1, 4096));
   app.footer(
       "Prints the likeliest classes of each picture, in the order given. A picture that cannot be read is told on\n"
-      "stderr and skipped; the exit code is then 1. JSON: {\"file\", \"predictions\": [{\"label\", \"index\",\n"
-      "\"probability\"}]}, or {\"file\", \"error\"}.\n\n"
+      "stderr and skipped; the exit code is then 1. JSON: {\"file\", \"dtype\", \"predictions\": [{\"label\",\n"
+      "\"index\", \"probability\"}]}, or {\"file\", \"error\"}.\n\n"
       "Examples:\n"
       "  weft classify photo.jpg\n"
       "  weft classify --model vrwkv_t.safetensors --top 1 --json 'photos/*.jpg'\n"
       "  curl -s https://example.org/cat.png | weft classify -");
 }
 
-void print_predictions(const std::string& file, const std::vector<Prediction>& predictions, bool json) {
+void print_predictions(const std::string& file, DType dtype, const std::vector<Prediction>& predictions, bool json) {
   if (!json) {
-    fmt::print("{}\n", one_line(file));
+    fmt::print("{}{}\n", one_line(file), dtype_note(dtype));
     for (const Prediction& p : predictions) fmt::print("  {:5.1f} %  {}\n", 100 * p.probability, one_line(p.label));
     return;
   }
@@ -46,15 +46,16 @@ void print_predictions(const std::string& file, const std::vector<Prediction>& p
   for (const Prediction& p : predictions) {
     list.push_back({{"label", p.label}, {"index", p.index}, {"probability", p.probability}});
   }
-  print_json({{"file", file}, {"predictions", std::move(list)}});
+  print_json({{"file", file}, {"dtype", dtype_text(dtype)}, {"predictions", std::move(list)}});
 }
 
 int run(const Options& o) {
+  const SessionOptions session_options = o.run.session_options();
   const Model model = load_model(model_path(o.run.model), o.run.load.options());
   const Preprocess preprocess = o.any_size ? model.preprocess().any_size() : model.preprocess();
   PictureStream stream(pictures_of(o.images),
                        {.preprocess = preprocess, .threads = o.run.threads, .max_batch = o.batch});
-  const Session session(model.with_preprocess(preprocess.any_size()), {.threads = o.run.threads});
+  const Session session(model.with_preprocess(preprocess.any_size()), session_options);
   bool failed = false;
   for (Batch batch = stream.next(); !batch.empty(); batch = stream.next()) {
     std::vector<std::vector<Prediction>> predictions;
@@ -62,7 +63,7 @@ int run(const Options& o) {
     auto prediction = predictions.begin();
     for (const Picture& picture : batch) {
       if (picture.error.empty()) {
-        print_predictions(picture.name, *prediction++, o.run.json);
+        print_predictions(picture.name, session.dtype(), *prediction++, o.run.json);
       } else {
         report_bad_picture(picture, o.run.json);
         failed = true;

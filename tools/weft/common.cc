@@ -84,6 +84,14 @@ void declare_threads(CLI::App& app, int& threads) {
       ->check(CLI::Range(0, 1024));
 }
 
+void declare_dtype(CLI::App& app, std::string& dtype) {
+  app.add_option("--dtype", dtype,
+                 fmt::format("What matrix products multiply: f32, bf16, int8, or auto: bf16 where the CPU has it in "
+                             "hardware, else f32 (default {})",
+                             dtype))
+      ->type_name("TYPE");
+}
+
 void RunArguments::declare(CLI::App& app) {
   app.add_option("--model", model,
                  "Checkpoint: safetensors, or PyTorch in the official layout (default: $WEFT_MODEL, else the small "
@@ -91,7 +99,15 @@ void RunArguments::declare(CLI::App& app) {
       ->type_name("FILE");
   load.declare(app);
   declare_threads(app, threads);
+  declare_dtype(app, dtype);
+  declare_max_memory(app, max_memory);
   declare_json(app, json);
+}
+
+SessionOptions RunArguments::session_options() const {
+  return {.threads = threads,
+          .dtype = parse_dtype(dtype, "--dtype"),
+          .max_memory = max_memory.empty() ? 0 : parse_bytes(max_memory, "--max-memory")};
 }
 
 std::vector<fs::path> folders_of_weft(std::string_view installed, std::string_view source) {
@@ -106,12 +122,15 @@ DType parse_dtype(std::string_view text, std::string_view option) {
   for (const auto& [dtype, name] : kDTypes) {
     if (name == text) return dtype;
   }
-  fail_usage("{} must be f32, bf16 or int8, got {}", option, text);
+  if (text == "auto") return best_dtype();
+  fail_usage("{} must be f32, bf16, int8 or auto, got {}", option, text);
 }
 
 std::string_view dtype_text(DType dtype) {
   return std::ranges::find(kDTypes, dtype, &std::pair<DType, std::string_view>::first)->second;
 }
+
+std::string dtype_note(DType dtype) { return dtype == DType::kF32 ? "" : fmt::format(" ({})", dtype_text(dtype)); }
 
 fs::path model_path(const std::string& argument) {
   if (!argument.empty()) return argument;
@@ -209,6 +228,26 @@ Size parse_size(std::string_view text, std::string_view option) {
     fail_usage("{} must be a side or HxW, each 1 … {}, got {}", option, kMaxSide, text);
   }
   return size;
+}
+
+std::int64_t parse_bytes(std::string_view text, std::string_view option) {
+  double number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(rest, text.data() + text.size());
+  constexpr std::array<std::string_view, 4> kUnits = {"", "K", "M", "G"};
+  constexpr double kMost = 1e15;
+  const auto found = std::ranges::find(kUnits, unit);
+  const double bytes = number * std::pow(1024.0, found - kUnits.begin());
+  if (error != std::errc() || found == kUnits.end() || !(bytes >= 1 && bytes < kMost)) {
+    fail_usage("{} must be a size such as 600M or 1.5G, got {}", option, text);
+  }
+  return static_cast<std::int64_t>(bytes);
+}
+
+void declare_max_memory(CLI::App& app, std::string& size) {
+  app.add_option("--max-memory", size,
+                 "Refuse, before it starts, what would need more memory than this: 600M, 1.5G, … (default: no limit)")
+      ->type_name("SIZE");
 }
 
 std::string grouped(std::int64_t number) {

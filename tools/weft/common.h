@@ -62,13 +62,18 @@ struct RunArguments {
   std::string model;
   LoadArguments load;
   int threads = 0;
+  std::string dtype = "f32";
+  std::string max_memory;
   bool json = false;
 
   void declare(CLI::App& app);
+  /// Throws UsageError for a --dtype or a --max-memory that is none.
+  SessionOptions session_options() const;
 };
 
 void declare_json(CLI::App& app, bool& json);
 void declare_threads(CLI::App& app, int& threads);
+void declare_dtype(CLI::App& app, std::string& dtype);
 
 /// Where what comes with weft may lie: share/weft/INSTALLED beside an installed command (bin/), SOURCE in the source
 /// tree that it was built in (build/bin or build/<preset>/bin).
@@ -90,9 +95,11 @@ std::unique_ptr<const Architecture> configure_preset(const std::string& preset, 
 /// "a,b,c" in its parts. Throws UsageError (naming `option`) when there is no part or an empty one.
 std::vector<std::string> split_list(std::string_view text, std::string_view option);
 std::vector<int> parse_ints(std::string_view text, std::string_view option, int low, int high);
-/// "f32", "bf16" or "int8": what products may multiply. Throws UsageError.
+/// "f32", "bf16", "int8", or "auto" for best_dtype(): what products multiply. Throws UsageError.
 DType parse_dtype(std::string_view text, std::string_view option);
 std::string_view dtype_text(DType dtype);
+/// " (int8)" behind the name of what was computed, nothing for f32.
+std::string dtype_note(DType dtype);
 /// Exactly three numbers.
 std::array<float, 3> parse_triple(std::string_view text, std::string_view option);
 
@@ -105,6 +112,11 @@ struct Size {
 Size usual_size(const Architecture& architecture);
 /// "224" or "480x640" (height first), sides of 1 … 65536. Throws UsageError.
 Size parse_size(std::string_view text, std::string_view option);
+
+/// "600M", "1.5G" or a plain number of bytes; K, M and G are powers of 1024. Throws UsageError.
+std::int64_t parse_bytes(std::string_view text, std::string_view option);
+/// --max-memory, for parse_bytes.
+void declare_max_memory(CLI::App& app, std::string& size);
 
 /// "6,155,176"
 std::string grouped(std::int64_t number);

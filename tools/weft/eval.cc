@@ -35,7 +35,8 @@ void declare(CLI::App& app, Options& o) {
       "Class folders are matched with the model's labels by name where all bear such names, otherwise in sorted order\n"
       "(ImageNet's n01440764, …). Pictures that cannot be read are told on stderr, left out, and make the exit code "
       "1.\n"
-      "Times include decoding. JSON: {\"model\", \"data\", \"pictures\", \"failed\", \"top1\", \"top5\", \"seconds\",\n"
+      "Times include decoding. JSON: {\"model\", \"data\", \"dtype\", \"pictures\", \"failed\", \"top1\", \"top5\", "
+      "\"seconds\",\n"
       "\"pictures_per_second\", \"milliseconds_per_picture\"}, top1 and top5 being fractions of the pictures read.\n\n"
       "Examples:\n"
       "  xz -dc cifar10_test.bin.xz | weft eval -\n"
@@ -80,6 +81,7 @@ void run_batch(const Session& session, Batch& batch, Score& score, Progress& pro
 }
 
 int run(const Options& o) {
+  const SessionOptions session_options = o.run.session_options();
   const std::filesystem::path path = model_path(o.run.model);
   const Model model = load_model(path, o.run.load.options());
   if (model.classes() == 0) throw UnsupportedError(fmt::format("{}: a bare backbone has no classes", path.string()));
@@ -88,7 +90,7 @@ int run(const Options& o) {
   const Preprocess& preprocess = model.preprocess();
   PictureStream stream(limited(std::move(data.next), o.limit),
                        {.preprocess = preprocess, .threads = o.run.threads, .max_batch = o.batch});
-  const Session session(model.with_preprocess(preprocess.any_size()), {.threads = o.run.threads});
+  const Session session(model.with_preprocess(preprocess.any_size()), session_options);
   Score score;
   Progress progress(total);
   const auto start = std::chrono::steady_clock::now();
@@ -103,6 +105,7 @@ int run(const Options& o) {
   if (o.run.json) {
     print_json({{"model", path.filename().string()},
                 {"data", o.data},
+                {"dtype", dtype_text(session.dtype())},
                 {"pictures", score.pictures},
                 {"failed", score.failed},
                 {"top1", score.fraction(score.top1)},
@@ -116,8 +119,8 @@ int run(const Options& o) {
                score.failed > 0 ? fmt::format(" (and {} that cannot be read)", grouped(score.failed)) : "");
     fmt::print("  {:<10}{:.2f} %\n  {:<10}{:.2f} %\n", "top-1", 100 * score.fraction(score.top1), "top-5",
                100 * score.fraction(score.top5));
-    fmt::print("  {:<10}{:.2f} s, {:.3f} ms per picture, {:.1f} pictures/s, {} threads\n", "time", seconds,
-               milliseconds, rate, session.threads());
+    fmt::print("  {:<10}{:.2f} s, {:.3f} ms per picture, {:.1f} pictures/s, {} threads, {}\n", "time", seconds,
+               milliseconds, rate, session.threads(), dtype_text(session.dtype()));
   }
   return score.failed > 0 || score.pictures == 0 ? kFailure : kOk;
 }

@@ -45,13 +45,15 @@ void declare(CLI::App& app, Options& o) {
       "[C] is the mean of the map that the head reads. All arrays are f32.\n\n"
       "Without --out: shape, mean, standard deviation, least and greatest value of each. JSON, per picture: "
       "{\"file\",\n"
-      "\"layers\": [{\"layer\", \"shape\", \"mean\", \"std\", \"min\", \"max\"}], \"pooled\": [values]}, or {\"file\", "
+      "\"dtype\", \"layers\": [{\"layer\", \"shape\", \"mean\", \"std\", \"min\", \"max\"}], \"pooled\": [values]}, or "
+      "{\"file\", "
       "\"error\"}.\n"
       "--out FILE.npy          pooled [N,C], one row per picture that could be read; with --map I the map [N,C,H,W]\n"
-      "--out FILE.safetensors  pooled [N,C] and map_I [N,C,H,W] for each layer; metadata: files (a JSON list), model\n"
+      "--out FILE.safetensors  pooled [N,C] and map_I [N,C,H,W] for each layer; metadata: files (a JSON list), model,\n"
+      "                        dtype\n"
       "Maps of several pictures in one file need pictures of one size; pooled vectors do not. JSON with --out: "
       "{\"out\",\n"
-      "\"tensors\": {name: shape}, \"files\"}.\n\n"
+      "\"dtype\", \"tensors\": {name: shape}, \"files\"}.\n\n"
       "Examples:\n"
       "  weft features photo.jpg\n"
       "  weft features --out embeddings.npy 'photos/*.jpg'\n"
@@ -85,8 +87,8 @@ std::vector<std::int64_t> row_shape(const Tensor& tensor) {
   return {extents.begin(), extents.end()};
 }
 
-void print_features(const std::string& file, const Features& features, std::size_t i, bool json) {
-  if (!json) fmt::print("{}\n", one_line(file));
+void print_features(const std::string& file, DType dtype, const Features& features, std::size_t i, bool json) {
+  if (!json) fmt::print("{}{}\n", one_line(file), dtype_note(dtype));
   Json layers = Json::array();
   const auto tell = [&](const std::string& name, const Tensor& tensor) {
     const Statistics s = statistics_of(row(tensor, i));
@@ -108,8 +110,10 @@ void print_features(const std::string& file, const Features& features, std::size
   }
   if (!json) return tell("pooled", features.pooled);
   const auto pooled = row(features.pooled, i);
-  print_json(
-      {{"file", file}, {"layers", std::move(layers)}, {"pooled", std::vector<float>(pooled.begin(), pooled.end())}});
+  print_json({{"file", file},
+              {"dtype", dtype_text(dtype)},
+              {"layers", std::move(layers)},
+              {"pooled", std::vector<float>(pooled.begin(), pooled.end())}});
 }
 
 // Rows of equal shape, gathered batch by batch.
@@ -154,13 +158,14 @@ class Collector {
     if (pooled) arrays_["pooled"].append(features.pooled);
   }
 
-  void write(const std::vector<std::string>& files, const std::string& model, bool json) const {
+  void write(const std::vector<std::string>& files, const std::string& model, DType dtype, bool json) const {
     std::map<std::string, Tensor> tensors;
     for (const auto& [name, rows] : arrays_) tensors.emplace(name, rows.tensor());
     if (npy_) {
       write_npy(out_, tensors.begin()->second);
     } else {
-      write_safetensors(out_, {tensors.begin(), tensors.end()}, {{"files", dump(files)}, {"model", model}});
+      write_safetensors(out_, {tensors.begin(), tensors.end()},
+                        {{"files", dump(files)}, {"model", model}, {"dtype", std::string(dtype_text(dtype))}});
     }
     Json shapes = Json::object();
     for (const auto& [name, tensor] : tensors) {
@@ -168,7 +173,9 @@ class Collector {
       shapes[name] = std::vector(extents.begin(), extents.end());
       if (!json) fmt::print("{}  {:<10}{}\n", one_line(out_), name, tensor.type());
     }
-    if (json) print_json({{"out", out_}, {"tensors", std::move(shapes)}, {"files", files}});
+    if (json) {
+      print_json({{"out", out_}, {"dtype", dtype_text(dtype)}, {"tensors", std::move(shapes)}, {"files", files}});
+    }
   }
 
  private:
@@ -201,13 +208,14 @@ void check(const Options& o) {
 
 int run(const Options& o) {
   check(o);
+  const SessionOptions session_options = o.run.session_options();
   const std::filesystem::path path = model_path(o.run.model);
   const Model model = load_model(path, o.run.load.options());
   const std::vector<int> layers = wanted_layers(o, model);
   const Preprocess preprocess = o.any_size ? model.preprocess().any_size() : model.preprocess();
   PictureStream stream(pictures_of(o.images),
                        {.preprocess = preprocess, .threads = o.run.threads, .max_batch = o.batch});
-  const Session session(model.with_preprocess(preprocess.any_size()), {.threads = o.run.threads});
+  const Session session(model.with_preprocess(preprocess.any_size()), session_options);
   Collector collector(o.out, o.map);
   std::vector<std::string> files;
   bool failed = false;
@@ -225,12 +233,12 @@ int run(const Options& o) {
         continue;
       }
       files.push_back(picture.name);
-      if (o.out.empty()) print_features(picture.name, features, i, o.run.json);
+      if (o.out.empty()) print_features(picture.name, session.dtype(), features, i, o.run.json);
       ++i;
     }
     std::fflush(stdout);
   }
-  if (!o.out.empty() && !files.empty()) collector.write(files, path.filename().string(), o.run.json);
+  if (!o.out.empty() && !files.empty()) collector.write(files, path.filename().string(), session.dtype(), o.run.json);
   return failed ? kFailure : kOk;
 }
 

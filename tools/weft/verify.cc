@@ -20,21 +20,22 @@ void declare(CLI::App& app, Options& o) {
   app.add_option("--engine", o.engine, "cpu, what sessions use, or reference, naive loops in double precision")
       ->check(CLI::IsMember({"cpu", "reference"}))
       ->capture_default_str();
-  app.add_option("--dtype", o.dtype, "Element type of the cpu engine; the reference engine always computes in f64")
-      ->check(CLI::IsMember({"f32"}))
-      ->capture_default_str();
+  declare_dtype(app, o.dtype);
   app.add_flag("--all", o.every, "Print every array compared, not only the worst of a case");
   declare_threads(app, o.threads);
   declare_json(app, o.json);
   app.footer(
       "Prints a line for each case: the error max |got - want| / (max |want| + 1e-6) of its worst array and the\n"
-      "tolerance that the case states. Exit code 1 when any case fails or cannot be run.\n\n"
+      "tolerance that the case states; in bf16 and int8 the error to be expected of a model's rounded products comes "
+      "on\n"
+      "top (docs/reference_cases.md). Exit code 1 when any case fails or cannot be run.\n\n"
       "JSON, per case: {\"case\", \"system\", \"engine\", \"dtype\", \"pass\", \"worst\": {\"name\", \"error\", "
       "\"tolerance\"},\n"
       "\"checks\": […]}, or {\"case\", \"pass\": false, \"error\"} for one that cannot be run (told on stderr as "
       "well).\n\n"
       "Examples:\n"
       "  weft verify tests/golden/*\n"
+      "  weft verify --dtype int8 tests/golden/vrwkv-*\n"
       "  weft verify --engine reference --all tests/golden/vrwkv-plain");
 }
 
@@ -67,11 +68,15 @@ void print(const VerifyResult& result, const Options& o, std::string_view dtype)
 
 int run(const Options& o) {
   const Engine engine = o.engine == "cpu" ? Engine::kCpu : Engine::kReference;
-  const std::string_view dtype = engine == Engine::kCpu ? std::string_view(o.dtype) : "f64";
+  const DType products = parse_dtype(o.dtype, "--dtype");
+  if (engine == Engine::kReference && products != DType::kF32) {
+    fail_usage("--dtype is about the cpu engine; the reference engine computes in double precision");
+  }
+  const std::string_view dtype = engine == Engine::kCpu ? dtype_text(products) : "f64";
   bool all_passed = true;
   for (const std::string& folder : o.folders) {
     try {
-      const VerifyResult result = verify_case(folder, {.engine = engine, .threads = o.threads});
+      const VerifyResult result = verify_case(folder, {.engine = engine, .threads = o.threads, .dtype = products});
       print(result, o, dtype);
       all_passed = all_passed && result.passed();
     } catch (const std::exception& error) {

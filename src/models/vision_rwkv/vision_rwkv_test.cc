@@ -113,15 +113,33 @@ TEST(VisionRwkv, ParametersStartAsTheOfficialOnes) {
   near(start("backbone.pos_embed"), std::vector<double>(196 * 3, 0.0));
 }
 
+const std::filesystem::path kGolden = std::filesystem::path(WEFT_SOURCE_DIR) / "tests/golden";
+
 class VisionRwkvGolden : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(VisionRwkvGolden, EqualsTheOfficialCode) {
-  const std::filesystem::path folder = std::filesystem::path(WEFT_SOURCE_DIR) / "tests/golden" / GetParam();
+  const std::filesystem::path folder = kGolden / GetParam();
   for (const Engine engine : {Engine::kCpu, Engine::kReference}) {
     const VerifyResult result = verify_case(folder, {.engine = engine, .threads = 2});
     EXPECT_GE(result.checks.size(), 3U);
     for (const VerifyCheck& check : result.checks) {
       EXPECT_TRUE(check.passed()) << check.name << ": " << check.error << " > " << check.tolerance;
+    }
+  }
+}
+
+TEST_P(VisionRwkvGolden, InFewerBitsIsWithinTheRoundingErrorToExpect) {
+  const VerifyResult exact = verify_case(kGolden / GetParam(), {.threads = 2});
+  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+    const VerifyResult result = verify_case(kGolden / GetParam(), {.threads = 2, .dtype = dtype});
+    ASSERT_EQ(result.checks.size(), exact.checks.size());
+    for (std::size_t i = 0; i < result.checks.size(); ++i) {
+      const VerifyCheck& check = result.checks[i];
+      EXPECT_TRUE(check.passed()) << name_of(dtype) << " " << check.name << ": " << check.error << " > "
+                                  << check.tolerance;
+      if (check.name == "params") continue;
+      EXPECT_LT(check.tolerance, 0.3) << "not worth the name";
+      EXPECT_GT(check.error, exact.checks[i].tolerance) << name_of(dtype) << " was not used";
     }
   }
 }

@@ -145,6 +145,22 @@ TEST_P(VitGolden, EqualsTheOfficialCode) {
   }
 }
 
+TEST_P(VitGolden, InFewerBitsIsWithinTheRoundingErrorToExpect) {
+  const VerifyResult exact = verify_case(kGolden / GetParam(), {.threads = 2});
+  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+    const VerifyResult result = verify_case(kGolden / GetParam(), {.threads = 2, .dtype = dtype});
+    ASSERT_EQ(result.checks.size(), exact.checks.size());
+    for (std::size_t i = 0; i < result.checks.size(); ++i) {
+      const VerifyCheck& check = result.checks[i];
+      EXPECT_TRUE(check.passed()) << name_of(dtype) << " " << check.name << ": " << check.error << " > "
+                                  << check.tolerance;
+      if (check.name == "params") continue;
+      EXPECT_LT(check.tolerance, 0.3) << "not worth the name";
+      EXPECT_GT(check.error, exact.checks[i].tolerance) << name_of(dtype) << " was not used";
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Cases, VitGolden,
                          ::testing::Values("vit-cls", "vit-resized", "deit-distilled", "deit-resized"),
                          [](const auto& test) {
