@@ -17,11 +17,11 @@ need = @scripts/need
 peers = @scripts/peers
 sources = git ls-files '*.h' '*.cc'
 
-.PHONY: help build demo test bench format lint asan tsan fuzz clean
+.PHONY: help build demo test bench instructions format lint asan tsan fuzz clean
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ' ?:.*## ' '/^[a-z]+:.* ## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ' ?:.*## ' '/^[a-z]+:.* ## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## build the command: build/release/bin/weft
 	$(need) $(BUILD_PACKAGES)
@@ -46,6 +46,11 @@ bench: ## measure operators and whole models
 	build/bench/bin/weft_bench
 	vs=(); [[ ! -d tools/peers/node_modules/onnxruntime-node ]] || vs=(--vs onnxruntime); \
 	build/bench/bin/weft bench vrwkv_tiny --dtype f32,bf16,int8 "$${vs[@]}"
+
+instructions: ## compare the instructions of small runs with those on record
+	$(need) $(TEST_PACKAGES)
+	@scripts/need valgrind || true
+	JOBS=$(JOBS) scripts/instructions
 
 format: ## bring all sources into the one format
 	$(need) clang-format
