@@ -152,9 +152,11 @@ struct Session::Impl {
       promise.set_value(shape);
       return shape;
     } catch (...) {
+      {  // first: whoever finds the entry ready takes it for compiled
+        const std::scoped_lock lock(mutex);
+        std::erase_if(recent, [&](const auto& entry) { return entry.first == key; });
+      }
       promise.set_exception(std::current_exception());
-      const std::scoped_lock lock(mutex);
-      std::erase_if(recent, [&](const auto& entry) { return entry.first == key; });
       throw;
     }
   }

@@ -100,9 +100,9 @@ class Plan {
     std::int64_t rows = 0;  // 0: a whole kernel
     std::int64_t tile_rows = 0;
     std::vector<Section> sections;
-    std::size_t memory = 0;             // in the arena: a whole kernel's scratch, or the tiles' memory of all threads
-    std::size_t memory_per_thread = 0;  //
-    std::size_t scratch = 0;            // within a thread's memory
+    std::size_t memory = 0;  // in the arena: a whole kernel's scratch, or the tiles' of all threads
+    std::size_t memory_per_thread = 0;
+    std::size_t scratch = 0;  // within a thread's memory
   };
   // An output that no step writes in place: it repeats an input, a constant or another output.
   struct Copy {

@@ -253,8 +253,9 @@ class PlanBuilder {
               Operands operands) {
     const int index = static_cast<int>(plan_.steps_.size());
     for (const int id : operands.outputs) state(id).maker = index;
-    require<UnsupportedError>(operands.inputs.size() <= kMaxOperands && operands.outputs.size() <= kMaxOperands,
-                              operation, "the CPU engine takes {} inputs at most", kMaxOperands);
+    const bool fits = operands.inputs.size() <= kMaxOperands && operands.outputs.size() <= kMaxOperands;
+    require<UnsupportedError>(fits || !kernel->by_rows(), operation, "the CPU engine takes {} inputs at most",
+                              kMaxOperands);
     plan_.steps_.push_back({std::move(kernel), std::move(operation), std::move(place), macs, 0, 0});
     operands_.push_back(std::move(operands));
   }
@@ -306,6 +307,9 @@ class PlanBuilder {
     for (std::size_t port = 0; port < graph_.outputs().size(); ++port) {
       const int id = graph_.outputs()[port].value;
       ValueState& root = root_of(id);
+      require<UnsupportedError>(graph_.value(id).type.dtype == DType::kF32, graph_.name(),
+                                "the CPU engine gives f32 outputs only, got {} for {}", graph_.value(id).type,
+                                graph_.outputs()[port].name);
       const bool free = !root.is_input && !state(id).constant && root.port < 0;
       if (free) {
         root.port = static_cast<int>(port);
@@ -388,7 +392,8 @@ class PlanBuilder {
                            std::clamp(static_cast<std::int64_t>(kTileBytes / std::max<std::size_t>(peak(tiled, 1), 1)),
                                       kFewestTileRows, kMostTileRows),
                            workers_.count());
-      std::size_t next = assign(tiled, s.tile_rows, In::kTile, 0);
+      const std::size_t slices = assign(tiled, s.tile_rows, In::kTile, 0);  // where their memory begins
+      std::size_t next = slices;
       for (Plan::Section& section : s.sections) {
         const Locals sliced = slice_locals(section);
         const bool high = row_kernel(static_cast<int>(section.first))->wants_high_tiles();
@@ -397,7 +402,7 @@ class PlanBuilder {
             high ? s.tile_rows
                  : std::clamp(static_cast<std::int64_t>(kSliceBytes / std::max<std::size_t>(per_row, 1)),
                               std::int64_t{1}, s.tile_rows);
-        next = std::max(next, assign(sliced, section.slice_rows, In::kSlice, next));
+        next = std::max(next, assign(sliced, section.slice_rows, In::kSlice, slices));
       }
       s.scratch = next;
       std::size_t scratch = 0;
@@ -414,7 +419,7 @@ class PlanBuilder {
     buffers_.push_back({bytes, index, index});
   }
 
-  // Values of one stage or section, with their lifetimes in steps, sizes per row.
+  // Values of one stage (lifetimes in sections) or section (in steps), sizes per row.
   struct Locals {
     std::vector<int> values;
     std::vector<Lifetime> lifetimes;
@@ -428,9 +433,20 @@ class PlanBuilder {
   }
 
   Locals tile_locals(const Plan::Stage& s) {
-    return locals(s.first, s.last, s.rows, [&](int id) {
+    Locals found = locals(s.first, s.last, s.rows, [&](int id) {
       return std::ranges::none_of(s.sections, [&](const auto& c) { return is_local(id, c.first, c.last); });
     });
+    // A section runs all its steps for one slice before the next: what one of them reads of a later slice must still be
+    // there when another has written an earlier one. So tile-high values live in whole sections.
+    const auto section_of = [&](int i) {
+      const auto holds = [i](const Plan::Section& c) { return i <= static_cast<int>(c.last); };
+      return static_cast<int>(std::ranges::find_if(s.sections, holds) - s.sections.begin());
+    };
+    for (Lifetime& lifetime : found.lifetimes) {
+      lifetime.first = section_of(lifetime.first);
+      lifetime.last = section_of(lifetime.last);
+    }
+    return found;
   }
   Locals slice_locals(const Plan::Section& c) {
     return locals(c.first, c.last, row_kernel(static_cast<int>(c.first))->rows(), [](int) { return true; });

@@ -380,6 +380,59 @@ TEST(Plan, RowsCutAnewAreEncodedAnew) {
   expect_near_reference(graph, random_tensor({6, 10}, 8), 2);
 }
 
+// Rows do not know of each other: one among many, in a tile of many slices, gives what it gives alone.
+TEST(Plan, ARowAmongManyGivesWhatItGivesAlone) {
+  const auto network = [](std::int64_t rows, bool normed) {
+    auto graph = std::make_unique<Graph>("rows");
+    const Scope s(*graph);
+    const Value x = graph->input("x", {DType::kF32, {rows, 64}});
+    const Value wide = linear(x, s["up"], 256, init::constant(0));
+    const Value hidden = normed ? layer_norm(squared_relu(wide), s["norm"], 1e-5F) : gelu(wide);
+    graph->output("y", linear(hidden, s["down"], 64, init::constant(0)));
+    return graph;
+  };
+  constexpr std::int64_t kRows = 256;
+  const Tensor x = random_tensor({kRows, 64}, 4);
+  for (const bool normed : {false, true}) {
+    Weights weights;
+    std::mt19937_64 random(6);
+    const auto all = network(kRows, normed);
+    for (const int id : all->parameters()) {
+      const Graph::ValueInfo& parameter = all->value(id);
+      weights.emplace(parameter.name, random_tensor(parameter.type.shape, random(), 0.2F));
+    }
+    const auto one = network(1, normed);
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
+      const Tensor together = run_once(*all, weights, x, dtype)[0];
+      for (std::int64_t row = 0; row < kRows; ++row) {
+        const Tensor input = Tensor::of(x.data<float>().subspan(static_cast<std::size_t>(row) * 64, 64), {1, 64});
+        const Tensor alone = run_once(*one, weights, input, dtype)[0];
+        const auto from = together.data<float>().subspan(static_cast<std::size_t>(row) * 64, 64);
+        // Products of other heights may sum in another order: a rounding of one of 255 steps may fall to the other
+        // side.
+        EXPECT_LE(relative_error(Tensor::of(from, {1, 64}), alone), dtype == DType::kF32 ? 1e-5 : 0x1p-8) << row;
+      }
+    }
+  }
+}
+
+TEST(Plan, ASecondActivationIsNotLost) {
+  Graph graph("twice");
+  const Value x = graph.input("x", {DType::kF32, {5, 10}});
+  const Value z = linear(x, Scope(graph)["up"], 20, init::constant(0));
+  graph.output("y", squared_relu(reshape(squared_relu(z), {10, 10})));
+  expect_near_reference(graph, random_tensor({5, 10}, 3), 16);  // x⁴ has four times the relative error of x, twice over
+}
+
+TEST(Plan, OneWeightInTwoShapesIsRoundedTwice) {
+  Graph graph("tied");
+  const Value x = graph.input("x", {DType::kF32, {4, 10}});
+  const Value w = Scope(graph).param("w", {30, 10}, init::constant(0));
+  graph.output("y", linear(x, w));
+  graph.output("z", linear(reshape(x, {2, 20}), reshape(w, {15, 20})));
+  expect_near_reference(graph, random_tensor({4, 10}, 3), 2);
+}
+
 TEST(Plan, InFewerBitsRunsFromSeveralThreadsAtOnce) {
   for (const DType dtype : {DType::kBF16, DType::kI8}) {
     Toy toy(40);

@@ -77,9 +77,9 @@ class Kernel {
   virtual bool may_overwrite(int /*i*/) const { return false; }
   /// How input `i` must be stored: kF32 as it is, kBF16 or kI8 in encoded rows (kernel/encode.h).
   virtual DType encoding(int /*i*/) const { return DType::kF32; }
-  /// Asks the kernel to apply this to output 0 in passing (a ReLU may then drop a NaN). False: it cannot.
+  /// Asks the kernel to apply this to output 0 in passing (a ReLU may then drop a NaN). False: it cannot, or has one.
   virtual bool absorb(Activation /*activation*/) { return false; }
-  /// Asks it to store output 0 in this encoding. False: it cannot.
+  /// Asks it to store output 0 in this encoding (in kI8 the scales are then output 1). False: it cannot.
   virtual bool encode_output(DType /*encoding*/) { return false; }
   /// Not null (with an input 0 in kI8 only): output 0 is raw, and the kernel returned makes of it and of the scales of
   /// input 0 what it should be. A step of its own, because it is cheaper in small slices than for a product's tile.

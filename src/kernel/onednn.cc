@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "core/format.h"
@@ -41,12 +42,19 @@ Rounded round_weight(const Tensor& weight) {
   const auto columns = rounded.scales_and_sums.mutable_data<float>();
   for (std::size_t row = 0; row < n; ++row, from += k, to += k) {
     float largest = 0;
-    for (std::size_t i = 0; i < k; ++i) largest = std::max(largest, std::abs(from[i]));
-    const float scale = largest / 127;
-    const float factor = scale > 0 ? 1 / scale : 0;
+    bool finite = true;
+    for (std::size_t i = 0; i < k; ++i) {
+      largest = std::max(largest, std::abs(from[i]));
+      finite = finite && std::isfinite(from[i]);
+    }
+    // A row that is not finite gives NaN, as it would in f32; one of subnormal numbers only is as good as zeros.
+    const bool usable = finite && largest >= 127 * std::numeric_limits<float>::min();
+    const float scale = usable ? largest / 127 : finite ? 0 : std::numeric_limits<float>::quiet_NaN();
+    const float factor = usable ? 1 / scale : 0;
     std::int64_t sum = 0;
     for (std::size_t i = 0; i < k; ++i) {
-      to[i] = static_cast<std::int8_t>(std::clamp(std::nearbyint(from[i] * factor), -127.0F, 127.0F));
+      to[i] = usable ? static_cast<std::int8_t>(std::clamp(std::nearbyint(from[i] * factor), -127.0F, 127.0F))
+                     : std::int8_t{0};
       sum += to[i];
     }
     columns[row] = scale;
@@ -120,7 +128,7 @@ struct Product::Impl {
         rounded = both.values;
         return both.scales_and_sums;
       };
-      packed.scales_and_sums = packs.get(source, "i8 scales", round);
+      packed.scales_and_sums = packs.get(source, fmt::format("i8 scales of {}", source.shape()), round);
     }
     packed.layout = describe(kUsualRows, memory::desc({k, n}, types.weight, Tag::any)).weights_desc();
     packed.values = packs.get(source, layout_key(packed.layout), [&] {

@@ -15,6 +15,7 @@ class LinearDecoder final : public RowKernel {
   std::string_view name() const override { return encodes_ ? "hwy:recode_i8" : "hwy:decode_i8"; }
   bool may_overwrite(int i) const override { return i == 0 && !encodes_; }
   bool absorb(Activation activation) override {
+    if (decoding_.activation != Activation::kNone) return false;
     decoding_.activation = activation;
     return true;
   }
@@ -53,8 +54,8 @@ class LinearKernel final : public RowKernel {
   std::string_view name() const override { return "onednn:linear"; }
   DType encoding(int i) const override { return i == 0 ? product_->precision() : DType::kF32; }
   bool absorb(Activation activation) override {
-    if (product_->precision() == DType::kI8) return false;
-    product_->set_activation(activation);
+    if (product_->precision() == DType::kI8 || activation_ != Activation::kNone) return false;
+    product_->set_activation(activation_ = activation);
     return true;
   }
   bool encode_output(DType encoding) override {
@@ -80,6 +81,7 @@ class LinearKernel final : public RowKernel {
  private:
   std::int64_t rows_;
   std::shared_ptr<onednn::Product> product_;
+  Activation activation_ = Activation::kNone;
 };
 
 // Nothing to multiply: no rows, or no columns to sum over.
