@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -27,6 +28,12 @@ class PlanBuilder {
   using Location = Plan::Location;
   using In = Location::In;
 
+  // An input of a step.
+  struct Use {
+    int step;
+    int input;
+  };
+
   // A value of the graph, or an encoded copy of one (their numbers follow).
   struct ValueState {
     std::optional<Tensor> constant;
@@ -38,7 +45,7 @@ class PlanBuilder {
     std::size_t bytes = 0;
     // Of roots:
     int maker = -1;         // step that writes it
-    std::vector<int> uses;  // steps that read it, in order
+    std::vector<Use> uses;  // who reads it, in the order of steps
     std::optional<Location> local;
   };
 
@@ -52,11 +59,14 @@ class PlanBuilder {
     int scales = -1;
   };
 
-  // Values of one stage (lifetimes in sections) or section (in steps), sizes per row.
+  // Values of one stage (lifetimes in sections) or section (in steps), and the memory that they take: bytes per row.
   struct Locals {
-    std::vector<int> values;
-    std::vector<Lifetime> lifetimes;
-    std::vector<int> shares;  // the local whose memory it takes over, or −1
+    struct Local {
+      int value;
+      std::size_t slot;
+    };
+    std::vector<Local> values;
+    std::vector<Lifetime> slots;
   };
 
   // Rows of a step's operands that it reads or writes by rows.
@@ -97,8 +107,6 @@ class PlanBuilder {
   bool joins_last_stage(int i);
   void cut_sections(Plan::Stage& s);
   void narrow();
-  template <class F>
-  void for_each_use(int id, F&& use);
   bool may_narrow(int id);
   void give_bf16(int id);
 
@@ -110,7 +118,7 @@ class PlanBuilder {
   Locals slice_locals(const Plan::Section& c);
   template <class F>
   Locals locals(std::size_t first, std::size_t last, std::int64_t rows, F&& wanted);
-  int overwritten(int i, int output, const Locals& among, std::size_t bytes);
+  std::optional<std::size_t> overwritten(int i, int output, const Locals& among, std::size_t bytes);
   bool may_overwrite(int i, std::size_t j);
   static std::size_t peak(const Locals& locals, std::int64_t rows);
   static MemoryPlan plan_rows(const Locals& locals, std::int64_t rows);
@@ -136,7 +144,7 @@ class PlanBuilder {
   std::map<std::tuple<int, DType, std::int64_t>, Encoded> encoded_;
   std::vector<Lifetime> buffers_;           // in the arena; lifetimes in stages
   std::vector<std::size_t> stage_buffers_;  // of each stage's memory
-  std::map<int, int> taken_;                // values whose buffers others have taken over, and by whom
+  std::set<int> taken_;                     // values whose buffers others have taken over
   std::vector<std::pair<int, std::size_t>> copied_outputs_;
 };
 

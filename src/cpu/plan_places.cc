@@ -76,7 +76,7 @@ void PlanBuilder::place_locals(Plan::Stage& s, int index) {
 bool PlanBuilder::is_local(int id, std::size_t first, std::size_t last) {
   const ValueState& value = root_of(id);
   return value.port < 0 && value.maker >= static_cast<int>(first) && !value.uses.empty() &&
-         value.uses.back() <= static_cast<int>(last);
+         value.uses.back().step <= static_cast<int>(last);
 }
 
 PlanBuilder::Locals PlanBuilder::tile_locals(const Plan::Stage& s) {
@@ -89,7 +89,7 @@ PlanBuilder::Locals PlanBuilder::tile_locals(const Plan::Stage& s) {
     const auto holds = [i](const Plan::Section& c) { return i <= static_cast<int>(c.last); };
     return static_cast<int>(std::ranges::find_if(s.sections, holds) - s.sections.begin());
   };
-  for (Lifetime& lifetime : found.lifetimes) {
+  for (Lifetime& lifetime : found.slots) {
     lifetime.first = section_of(lifetime.first);
     lifetime.last = section_of(lifetime.last);
   }
@@ -107,31 +107,30 @@ PlanBuilder::Locals PlanBuilder::locals(std::size_t first, std::size_t last, std
     for (const int id : operands(static_cast<int>(i)).outputs) {
       if (!is_local(id, first, last) || !wanted(id)) continue;
       const std::size_t bytes = row_bytes(state(id).bytes, rows);
-      const int end = state(id).uses.back();
-      const int shared = overwritten(static_cast<int>(i), id, found, bytes);
-      if (shared >= 0) found.lifetimes[static_cast<std::size_t>(shared)].last = end;
-      found.values.push_back(id);
-      found.shares.push_back(shared);
-      found.lifetimes.push_back({shared >= 0 ? 0 : bytes, static_cast<int>(i), end});
+      const int end = state(id).uses.back().step;
+      const std::optional<std::size_t> shared = overwritten(static_cast<int>(i), id, found, bytes);
+      if (shared) {
+        found.slots[*shared].last = end;
+      } else {
+        found.slots.push_back({bytes, static_cast<int>(i), end});
+      }
+      found.values.push_back({id, shared.value_or(found.slots.size() - 1)});
     }
   }
   return found;
 }
 
-// Which of these locals output 0 of a step may overwrite, or −1.
-int PlanBuilder::overwritten(int i, int output, const Locals& among, std::size_t bytes) {
+// Whose slot output 0 of a step may take over.
+std::optional<std::size_t> PlanBuilder::overwritten(int i, int output, const Locals& among, std::size_t bytes) {
   const Operands& all = operands(i);
-  if (all.outputs[0] != output) return -1;
+  if (all.outputs[0] != output) return std::nullopt;
   for (std::size_t j = 0; j < all.inputs.size(); ++j) {
     if (!may_overwrite(i, j)) continue;
-    const auto found = std::ranges::find(among.values, state(all.inputs[j]).root);
+    const auto found = std::ranges::find(among.values, state(all.inputs[j]).root, &Locals::Local::value);
     if (found == among.values.end()) continue;
-    auto local = static_cast<int>(found - among.values.begin());
-    if (row_bytes(state(*found).bytes, row_kernel(i)->rows()) != bytes) continue;
-    while (among.shares[static_cast<std::size_t>(local)] >= 0) local = among.shares[static_cast<std::size_t>(local)];
-    return local;
+    if (row_bytes(state(found->value).bytes, row_kernel(i)->rows()) == bytes) return found->slot;
   }
-  return -1;
+  return std::nullopt;
 }
 
 // Whether nobody reads input `j` of step `i` after it, and the kernel may write over it.
@@ -139,7 +138,7 @@ bool PlanBuilder::may_overwrite(int i, std::size_t j) {
   const std::vector<int>& inputs = operands(i).inputs;
   const int root = state(inputs[j]).root;
   const bool once = std::ranges::count_if(inputs, [&](int id) { return state(id).root == root; }) == 1;
-  return once && !state(inputs[j]).constant && state(root).uses.back() == i && state(root).port < 0 &&
+  return once && !state(inputs[j]).constant && state(root).uses.back().step == i && state(root).port < 0 &&
          step(i).kernel->may_overwrite(static_cast<int>(j));
 }
 
@@ -147,7 +146,7 @@ bool PlanBuilder::may_overwrite(int i, std::size_t j) {
 std::size_t PlanBuilder::peak(const Locals& locals, std::int64_t rows) { return plan_rows(locals, rows).bytes; }
 
 MemoryPlan PlanBuilder::plan_rows(const Locals& locals, std::int64_t rows) {
-  std::vector<Lifetime> scaled = locals.lifetimes;
+  std::vector<Lifetime> scaled = locals.slots;
   for (Lifetime& lifetime : scaled) lifetime.bytes *= static_cast<std::size_t>(rows);
   return plan_memory(scaled);
 }
@@ -155,10 +154,8 @@ MemoryPlan PlanBuilder::plan_rows(const Locals& locals, std::int64_t rows) {
 // Places locals from `begin` on; returns the end.
 std::size_t PlanBuilder::assign(const Locals& locals, std::int64_t rows, In in, std::size_t begin) {
   const MemoryPlan memory = plan_rows(locals, rows);
-  for (std::size_t i = 0; i < locals.values.size(); ++i) {
-    std::size_t owner = i;
-    while (locals.shares[owner] >= 0) owner = static_cast<std::size_t>(locals.shares[owner]);
-    state(locals.values[i]).local = Location{.in = in, .offset = begin + memory.offsets[owner]};
+  for (const Locals::Local& local : locals.values) {
+    state(local.value).local = Location{.in = in, .offset = begin + memory.offsets[local.slot]};
   }
   return begin + memory.bytes;
 }
@@ -187,7 +184,7 @@ std::size_t PlanBuilder::section_row_bytes(const Plan::Section& c) {
 void PlanBuilder::give_buffer(int i, int id, bool first_output) {
   ValueState& value = state(id);
   if (value.port >= 0 || value.local) return;
-  const int last = value.uses.empty() ? stage_of(i) : stage_of(value.uses.back());
+  const int last = value.uses.empty() ? stage_of(i) : stage_of(value.uses.back().step);
   value.buffer = buffer_to_take_over(i, id, first_output);
   if (value.buffer < 0) {
     value.buffer = static_cast<int>(buffers_.size());
@@ -206,10 +203,10 @@ int PlanBuilder::buffer_to_take_over(int i, int id, bool first_output) {
     for (std::size_t j = 0; j < inputs.size(); ++j) {
       ValueState& old = root_of(inputs[j]);
       if (state(inputs[j]).constant || old.buffer < 0 || old.bytes != state(id).bytes) continue;
-      const int last = old.uses.back();
+      const int last = old.uses.back().step;
       const bool dead = last < i ? s.rows > 0 : last == i && first_output && may_overwrite(i, j) && user == i;
       if (!dead || taken_.contains(state(inputs[j]).root) || !only_read_by_rows(old, s)) continue;
-      taken_.insert({state(inputs[j]).root, id});
+      taken_.insert(state(inputs[j]).root);
       return old.buffer;
     }
   }
@@ -220,13 +217,8 @@ int PlanBuilder::buffer_to_take_over(int i, int id, bool first_output) {
 bool PlanBuilder::only_read_by_rows(const ValueState& value, const Plan::Stage& s) {
   if (s.rows == 0) return true;
   if (value.maker >= static_cast<int>(s.first)) return false;  // made in this very stage: its lifetime is the stage's
-  return std::ranges::all_of(value.uses, [&](int user) {
-    if (user < static_cast<int>(s.first)) return true;
-    const std::vector<int>& inputs = operands(user).inputs;
-    for (std::size_t j = 0; j < inputs.size(); ++j) {
-      if (&root_of(inputs[j]) == &value && !row_kernel(user)->reads_by_rows(static_cast<int>(j))) return false;
-    }
-    return true;
+  return std::ranges::all_of(value.uses, [&](const Use& use) {
+    return use.step < static_cast<int>(s.first) || row_kernel(use.step)->reads_by_rows(use.input);
   });
 }
 

@@ -50,35 +50,27 @@ void PlanBuilder::narrow() {
   for (int i = 0; i < static_cast<int>(plan_.steps_.size()); ++i) {
     const int id = operands(i).outputs[0];
     const ValueState& value = root_of(id);
-    const bool crosses = std::ranges::any_of(value.uses, [&](int user) { return stage_of(user) != stage_of(i); });
+    const bool crosses =
+        std::ranges::any_of(value.uses, [&](const Use& use) { return stage_of(use.step) != stage_of(i); });
     if (crosses && may_narrow(id) && step(i).kernel->encode_output(DType::kBF16)) give_bf16(id);
   }
 }
 
-template <class F>
-void PlanBuilder::for_each_use(int id, F&& use) {
-  for (const int user : root_of(id).uses) {
-    for (std::size_t j = 0; j < operands(user).inputs.size(); ++j) {
-      if (state(operands(user).inputs[j]).root == state(id).root) use(user, static_cast<int>(j));
-    }
-  }
-}
-
 bool PlanBuilder::may_narrow(int id) {
-  bool may = root_of(id).port < 0;
-  for_each_use(id, [&](int user, int input) {
-    const Kernel& kernel = *step(user).kernel;
-    may = may && kernel.reads_bf16(input) && (!kernel.moves() || may_narrow(operands(user).outputs[0]));
-  });
-  return may;
+  const ValueState& value = root_of(id);
+  return value.port < 0 && std::ranges::all_of(value.uses, [&](const Use& use) {
+           const Kernel& kernel = *step(use.step).kernel;
+           return kernel.reads_bf16(use.input) && (!kernel.moves() || may_narrow(operands(use.step).outputs[0]));
+         });
 }
 
 void PlanBuilder::give_bf16(int id) {
   root_of(id).bytes /= 2;
-  for_each_use(id, [&](int user, int input) {
-    step(user).kernel->give_bf16(input);
-    if (step(user).kernel->moves()) give_bf16(operands(user).outputs[0]);
-  });
+  for (const Use& use : root_of(id).uses) {
+    Kernel& kernel = *step(use.step).kernel;
+    kernel.give_bf16(use.input);
+    if (kernel.moves()) give_bf16(operands(use.step).outputs[0]);
+  }
 }
 
 }  // namespace weft

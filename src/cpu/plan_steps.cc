@@ -187,10 +187,10 @@ void PlanBuilder::schedule() {
   }
   std::vector<Plan::Step> steps;
   std::vector<Operands> operands;
-  for (ValueState& value : values_) value.uses.clear();
   for (const std::size_t old : order) {
     const int index = static_cast<int>(steps.size());
-    for (const int id : operands_[old].inputs) root_of(id).uses.push_back(index);
+    const std::vector<int>& inputs = operands_[old].inputs;
+    for (std::size_t j = 0; j < inputs.size(); ++j) root_of(inputs[j]).uses.push_back({index, static_cast<int>(j)});
     for (const int id : operands_[old].outputs) state(id).maker = index;
     steps.push_back(std::move(plan_.steps_[old]));
     operands.push_back(std::move(operands_[old]));
