@@ -7,6 +7,7 @@
 #include "core/process_memory.h"
 #include "core/threads.h"
 #include "graph/evaluate.h"
+#include "kernel/testing/product_types.h"
 #include "ops/testing/op_test.h"
 #include "verify/rounding.h"
 #include "weft/weft.h"
@@ -76,6 +77,7 @@ TEST(Session, IsSafeFromSeveralThreads) {
 
 // Shifts, mixers and norms between products that hand each other encoded rows.
 TEST(Session, InFewerBitsIsNearF32AndTheSameEveryTime) {
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
   const Model vit = Model::create("vit_tiny_patch16_224", 1,
                                   {.config = {{"embed_dim", "24"},
                                               {"depth", "2"},
@@ -89,7 +91,7 @@ TEST(Session, InFewerBitsIsNearF32AndTheSameEveryTime) {
       const Tensor input = random_tensor(shape, 9);
       const auto graph = build_graph(*model.data().architecture, shape, {});
       const Tensor want = Session(model, {.threads = 2}).logits(input);
-      for (const DType dtype : {DType::kBF16, DType::kI8}) {
+      for (const DType dtype : testing::fewer_bits()) {
         for (const int threads : {1, 2}) {
           SCOPED_TRACE(fmt::format("{} {} {} threads {}", model.family(), shape, threads, name_of(dtype)));
           const Session session(model, {.threads = threads, .dtype = dtype});

@@ -4,6 +4,7 @@
 
 #include "api/model_data.h"
 #include "io/npy.h"
+#include "kernel/testing/product_types.h"
 #include "models/config.h"
 #include "verify/verify.h"
 #include "weft/model.h"
@@ -146,8 +147,9 @@ TEST_P(VitGolden, EqualsTheOfficialCode) {
 }
 
 TEST_P(VitGolden, InFewerBitsIsWithinTheRoundingErrorToExpect) {
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
   const VerifyResult exact = verify_case(kGolden / GetParam(), {.threads = 2});
-  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+  for (const DType dtype : testing::fewer_bits()) {
     const VerifyResult result = verify_case(kGolden / GetParam(), {.threads = 2, .dtype = dtype});
     ASSERT_EQ(result.checks.size(), exact.checks.size());
     for (std::size_t i = 0; i < result.checks.size(); ++i) {
@@ -197,11 +199,13 @@ TEST(Vit, RecognisesTheOfficialLayouts) {
 // and patches and heads around them). Each adds at most 2^-8 of its operands' size in bf16, 2^-7 in int8, to a residual
 // stream of about the same size; rounding errors of both signs add up like the root of their number.
 TEST(Vit, RunsInFewerBits) {
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
   const Model model =
       Model::load(kGolden / "deit-distilled/weights.pth", {.config = {{"num_heads", "4"}, {"img_size", "[20,36]"}}});
   const Tensor x = read_npy(kGolden / "deit-distilled/x.npy").to(DType::kF32);
   const Tensor want = read_npy(kGolden / "deit-distilled/y0.npy");
-  for (const auto& [dtype, bound] : {std::pair{DType::kBF16, 4 * 0x1p-8}, {DType::kI8, 4 * 0x1p-7}}) {
+  for (const DType dtype : testing::fewer_bits()) {
+    const double bound = dtype == DType::kBF16 ? 4 * 0x1p-8 : 4 * 0x1p-7;
     const Tensor logits = Session(model, {.threads = 2, .dtype = dtype}).logits(x);
     double error = 0;
     double largest = 0;
