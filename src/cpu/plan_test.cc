@@ -451,8 +451,10 @@ TEST(Plan, InFewerBitsWhatLiesBetweenStagesTakesHalfTheMemory) {
   // x and four others while the scan's neighbours run; tiles take less than a half.
   EXPECT_LT(arena(DType::kF32), 11 * value / 2);
   EXPECT_GT(arena(DType::kF32), 5 * value);
-  for (const DType dtype : {DType::kBF16, DType::kI8}) EXPECT_LT(arena(dtype), 7 * value / 2);
-  EXPECT_EQ(count_steps(*large, DType::kI8, "encode"), 0);
+  for (const DType dtype : testing::fewer_bits()) EXPECT_LT(arena(dtype), 7 * value / 2);
+  if (onednn::multiplies_natively(DType::kI8)) {
+    EXPECT_EQ(count_steps(*large, DType::kI8, "encode"), 0);
+  }
 }
 
 TEST(Plan, ASecondActivationIsNotLost) {
