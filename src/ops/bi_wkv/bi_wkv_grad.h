@@ -13,11 +13,11 @@
 //
 // w [C] and u [C] serve all batch entries: gw and gu are summed over them.
 //
-// In linear time: A and B are the same two-sided sums as N and D, of g and h in the place of e^k·v and e^k, and from the
-// other side. gw needs no sums of its own. With λ = e^{−w} a forward sum is P_{t+1} = λ·P_t + e^{k_t}, so that λ's share
-// of the gradient is Σ_t P_t·(gradient of P_{t+1}), and the gradient of P_{t+1} is the backward sum over h that B wants
-// anyway; likewise for the sums over v and those that run backwards. For Wkv::kPaper, with P and S the sums of e^k over
-// the tokens before and behind t, and P^h and S^h those of h, all of them weighted by λ^{|t−i|−1},
+// In linear time: A and B are the same two-sided sums as N and D, of g and h in the place of e^k·v and e^k, and from
+// the other side. gw needs no sums of its own. With λ = e^{−w} a forward sum is P_{t+1} = λ·P_t + e^{k_t}, so that λ's
+// share of the gradient is Σ_t P_t·(gradient of P_{t+1}), and the gradient of P_{t+1} is the backward sum over h that B
+// wants anyway; likewise for the sums over v and those that run backwards. For Wkv::kPaper, with P and S the sums of
+// e^k over the tokens before and behind t, and P^h and S^h those of h, all of them weighted by λ^{|t−i|−1},
 //
 //   gw = −λ·Σ_t (P_t·S^h_t + S_t·P^h_t), and as much for e^k·v and g.
 //
@@ -50,11 +50,12 @@ struct BiWkvGradients {
 
 /// Writes the gradients, for `shape` = [B,T,C]. The results may not overlap with anything else.
 ///
-/// Sums are f32 within tiles of tokens, with carries between the tiles, and sums over the batch, in f64. Where exponents
-/// would leave the range of f32 (a key more than 40 below or 30 above that of the first token, less what weights grow by
-/// for w < 0 and u > 0; u < −25; for the released kernel a decay over a run above 1), the 16 channels concerned take a
-/// log-space path in f64 for that batch entry: right for any finite keys, some fifteen times slower. A key of −inf weighs
-/// nothing, and its gradients are zero. |v|, |gy| and |v·gy| may be up to 1e10; parts of gy below 1e-18 may be lost.
+/// Sums are f32 within tiles of tokens, with carries between the tiles, and sums over the batch, in f64. Where
+/// exponents would leave the range of f32 (a key more than 40 below or 30 above that of the first token, less what
+/// weights grow by for w < 0 and u > 0; u < −25; for the released kernel a decay over a run above 1), the 16 channels
+/// concerned take a log-space path in f64 for that batch entry: right for any finite keys, some fifteen times slower. A
+/// key of −inf weighs nothing, and its gradients are zero. |v|, |gy| and |v·gy| may be up to 1e10; parts of gy below
+/// 1e-18 may be lost.
 ///
 /// Parallel over batch entries and blocks of 16 channels. Takes, for as long as it runs, 576 bytes per token and thread
 /// (960 for Wkv::kReleasedKernel), and 16 per batch entry and channel. The same bits whatever the number of threads.

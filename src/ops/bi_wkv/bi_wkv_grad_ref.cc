@@ -51,11 +51,8 @@ void bi_wkv_backward_reference(Wkv form, const Shape& shape, const BiWkvBackward
     const std::int64_t first = row / channels * tokens * channels + channel;
     const auto of_token = [&](std::int64_t i) { return static_cast<std::size_t>(first + i * channels); };
     const auto of_channel = static_cast<std::size_t>(channel);
-    const Channel c{.k = in.k.data() + first,
-                    .tokens = tokens,
-                    .stride = channels,
-                    .w = in.w[of_channel],
-                    .u = in.u[of_channel]};
+    const Channel c{
+        .k = in.k.data() + first, .tokens = tokens, .stride = channels, .w = in.w[of_channel], .u = in.u[of_channel]};
     for (std::int64_t t = 0; t < tokens; ++t) {
       double largest = -std::numeric_limits<double>::infinity();
       for_each_term(c, t, form, [&](const Term& term, std::int64_t) { largest = std::max(largest, term.exponent); });
