@@ -10,6 +10,8 @@ HWY_BEFORE_NAMESPACE();
 namespace weft::bi_wkv_grad {
 namespace HWY_NAMESPACE {
 
+void prepare_block(const Job& job, std::int64_t block) { prepare(job, block, job.coefficients[block]); }
+
 void grad_column(const Column& column) {
   if (column.job.form == Wkv::kReleasedKernel) {
     if (!grad_column_of_form<true>(column)) log_column_of_form<true>(column);
@@ -33,6 +35,7 @@ namespace weft {
 namespace bi_wkv_grad {
 namespace {
 
+HWY_EXPORT(prepare_block);
 HWY_EXPORT(grad_column);
 
 // Elements that a thread takes at once: some ten microseconds' worth.
@@ -85,6 +88,7 @@ void bi_wkv_backward(Wkv form, const Shape& shape, const BiWkvBackwardInput<floa
           .gy = in.gy.data(),
           .gk = out.k.data(),
           .gv = out.v.data(),
+          .coefficients = nullptr,
           .partials = nullptr,
           .batch = shape[0],
           .channels = shape[2],
@@ -93,11 +97,14 @@ void bi_wkv_backward(Wkv form, const Shape& shape, const BiWkvBackwardInput<floa
   const std::int64_t bytes = buffer_bytes(form, shape[1]);
   std::vector<Partial> partials(static_cast<std::size_t>(columns));
   job.partials = partials.data();
+  std::vector<Coefficients> coefficients(static_cast<std::size_t>(job.blocks()));
+  job.coefficients = coefficients.data();
   Tensor buffers(DType::kU8, {workers.count() * bytes});
   std::byte* const first_buffer = buffers.mutable_raw();
 
   // Left to itself, each call that the first run prepares would look for the instruction set anew.
   if (!hwy::GetChosenTarget().IsInitialized()) hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  for (std::int64_t block = 0; block < job.blocks(); ++block) HWY_DYNAMIC_DISPATCH(prepare_block)(job, block);
   const std::int64_t grain = std::max<std::int64_t>(1, kGrain / (shape[1] * kBlock));
   workers.parallel_for(columns, grain, [&](std::int64_t begin, std::int64_t end) {
     float* const buffer = reinterpret_cast<float*>(first_buffer + workers.index() * bytes);

@@ -5,8 +5,8 @@
 
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
-#include "ops/bi_wkv/bi_wkv_grad-inl.h"
 #include "ops/bi_wkv/bi_wkv_grad_plan.h"
+#include "ops/bi_wkv/bi_wkv_grad_sums-inl.h"
 
 // clang-format off
 #if defined(WEFT_BI_WKV_GRAD_LOG_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -77,10 +77,10 @@ struct LogLanes {
   V64 rest_exponent, rest_sign;  // 1 − e^w = rest_sign·e^rest_exponent
 
   LogLanes(const Column& owner, std::int64_t first_lane)
-      : column(owner), i(first_lane), count(static_cast<std::size_t>(owner.width() - first_lane)) {
+      : column(owner), i(first_lane), count(static_cast<std::size_t>(owner.job.width(owner.block) - first_lane)) {
     alignas(64) float w_row[kBlock], u_row[kBlock];
-    column.load_channels(column.job.w, w_row);
-    column.load_channels(column.job.u, u_row);
+    column.job.load_channels(column.job.w, column.block, w_row);
+    column.job.load_channels(column.job.u, column.block, u_row);
     w = hn::PromoteTo(D64(), hn::Load(kHalf, w_row + i));
     u = hn::PromoteTo(D64(), hn::Load(kHalf, u_row + i));
     minus_w = hn::Neg(w);
@@ -97,7 +97,7 @@ struct LogLanes {
   static constexpr hn::Rebind<float, D64> kHalf = {};
   static constexpr std::int64_t kSlots = kReleased ? kLogReleasedSlots : kLogPaperSlots;
 
-  std::int64_t element(std::int64_t t) const { return column.first() + t * column.stride() + i; }
+  std::int64_t element(std::int64_t t) const { return column.element() + t * column.job.channels + i; }
   double* row(std::int64_t t, LogSlot slot) const {
     return reinterpret_cast<double*>(column.buffer) + (t * kSlots + slot) * static_cast<std::int64_t>(hn::Lanes(D64()));
   }
@@ -116,7 +116,7 @@ struct LogLanes {
 template <bool kReleased>
 HWY_INLINE void log_behind(const LogLanes<kReleased>& lanes) {
   LogSum behind = empty_sum();
-  for (std::int64_t t = lanes.column.tokens() - 1; t >= 0; --t) {
+  for (std::int64_t t = lanes.column.job.tiling.tokens() - 1; t >= 0; --t) {
     store_sum(behind, lanes.row(t, kLogBefore));
     behind = behind.scaled(lanes.minus_w) + lanes.token(t);
   }
@@ -133,7 +133,7 @@ HWY_INLINE LogPartial log_gradients(const LogLanes<kReleased>& lanes) {
   const auto minus_w = lanes.minus_w;
   LogSum before = empty_sum(), run = before, rest = before, gradients = before;
   auto gw = hn::Zero(D64()), gu = gw;
-  for (std::int64_t t = 0; t < lanes.column.tokens(); ++t) {
+  for (std::int64_t t = 0; t < lanes.column.job.tiling.tokens(); ++t) {
     const LogSum x = lanes.token(t);
     const LogSum behind = load_sum(lanes.row(t, kLogBefore));
     LogSum sum = x.scaled(lanes.u) + (kReleased ? behind.scaled(minus_w) : behind);
@@ -177,7 +177,7 @@ HWY_INLINE V64 log_results(const LogLanes<kReleased>& lanes) {
   const auto minus_w = lanes.minus_w;
   LogSum all = empty_sum(), run = all, rest = all;
   auto gw = hn::Zero(D64());
-  for (std::int64_t t = lanes.column.tokens() - 1; t >= 0; --t) {
+  for (std::int64_t t = lanes.column.job.tiling.tokens() - 1; t >= 0; --t) {
     const LogSum gradient = load_sum(lanes.row(t, kLogGradient));
     LogSum transposed = load_sum(lanes.row(t, kLogTransposed)) + (kReleased ? run : all);
     gw = hn::Sub(gw, product(load_sum(lanes.row(t, kLogBefore)), all, minus_w));
@@ -209,7 +209,7 @@ HWY_INLINE V64 log_results(const LogLanes<kReleased>& lanes) {
 template <bool kReleased>
 HWY_INLINE void log_column_of_form(const Column& column) {
   Partial& partial = column.partial();
-  for (std::int64_t i = 0; i < column.width(); i += static_cast<std::int64_t>(hn::Lanes(D64()))) {
+  for (std::int64_t i = 0; i < column.job.width(column.block); i += static_cast<std::int64_t>(hn::Lanes(D64()))) {
     const LogLanes<kReleased> lanes(column, i);
     log_behind(lanes);
     const LogPartial sums = log_gradients(lanes);

@@ -58,6 +58,21 @@ struct Partial {
   alignas(64) double u[kBlock];
 };
 
+/// What the sweeps in the range of f32 need to know of a block's channels.
+struct Coefficients {
+  alignas(64) float decay[kBlock];   // e^{−w}
+  alignas(64) float bonus[kBlock];   // e^u
+  alignas(64) float growth[kBlock];  // e^w; as `rest`, of the released kernel only
+  alignas(64) float rest[kBlock];    // 1 − e^w
+  // The k − k_0 that are safe: not farther than `reach` from `middle`; `reach` is negative when none is.
+  alignas(64) float middle[kBlock];
+  alignas(64) float reach[kBlock];
+  alignas(64) double w[kBlock];
+  alignas(64) double exact_decay[kBlock];
+  alignas(64) double exact_growth[kBlock];
+  alignas(64) double exact_bonus[kBlock];
+};
+
 struct Job {
   Wkv form;
   const float* k;
@@ -67,11 +82,18 @@ struct Job {
   const float* gy;
   float* gk;
   float* gv;
-  Partial* partials;  // [B,blocks]
+  Coefficients* coefficients;  // [blocks]
+  Partial* partials;           // [B,blocks]
   std::int64_t batch, channels;
   const Tiling& tiling;
 
   std::int64_t blocks() const { return (channels + kBlock - 1) / kBlock; }
+  std::int64_t width(std::int64_t block) const { return std::min(kBlock, channels - block * kBlock); }
+  /// A block's part of a vector of all channels, padded with zeros.
+  void load_channels(const float* from, std::int64_t block, float* to) const {
+    std::memset(to, 0, kBlock * sizeof(float));
+    std::memcpy(to, from + block * kBlock, static_cast<std::size_t>(width(block)) * sizeof(float));
+  }
 };
 
 /// Bytes of the buffer that every thread needs, a multiple of 64: the log-space path takes the most.
@@ -86,27 +108,49 @@ struct Column {
   std::int64_t entry, block;
   float* buffer;  // buffer_bytes()
 
-  std::int64_t tokens() const { return job.tiling.tokens(); }
-  std::int64_t stride() const { return job.channels; }
-  std::int64_t channel() const { return block * kBlock; }
-  std::int64_t width() const { return std::min(kBlock, job.channels - channel()); }
-  std::int64_t first() const { return entry * tokens() * job.channels + channel(); }
+  /// Of the first token's first channel.
+  std::int64_t element() const { return entry * job.tiling.tokens() * job.channels + block * kBlock; }
+  const Coefficients& coefficients() const { return job.coefficients[block]; }
   Partial& partial() const { return job.partials[entry * job.blocks() + block]; }
+};
 
-  /// From a row to what is likely wanted after it: rows lie too far apart for the hardware to foresee the next. A
-  /// column of one tile is short: there it is the same row of the next column.
-  std::int64_t ahead() const { return job.tiling.count() > 1 ? kAhead : 0; }
-  std::int64_t soon() const {
-    if (job.tiling.count() > 1) return 0;
-    if (block + 1 < job.blocks()) return kBlock;
-    return entry + 1 < job.batch ? tokens() * job.channels - channel() : 0;
+/// A column's memory: where its first channel is of token 0, and how far it is to the next token. Copies of what lies
+/// behind the references of a Column, which the compiler would read again after every store.
+struct Rows {
+  const float *k, *v, *gy;
+  float *gk, *gv;
+  std::int64_t stride;
+  float* kept;
+  std::int64_t kept_stride;
+  std::int64_t tokens, width, run;
+  // From a row to what is likely wanted after it: rows lie too far apart for the hardware to foresee the next. A column
+  // of one tile is short: there it is the same row of the next column.
+  std::int64_t ahead, soon;
+
+  Rows(const Column& column, std::int64_t slots)
+      : stride(column.job.channels),
+        kept(column.buffer),
+        kept_stride(slots * kBlock),
+        tokens(column.job.tiling.tokens()),
+        width(column.job.width(column.block)),
+        run(column.job.tiling.run()),
+        ahead(column.job.tiling.count() > 1 ? kAhead : 0),
+        soon(0) {
+    const Job& job = column.job;
+    const std::int64_t first = column.element();
+    k = job.k + first, v = job.v + first, gy = job.gy + first;
+    gk = job.gk + first, gv = job.gv + first;
+    if (ahead > 0) return;
+    if (column.block + 1 < job.blocks()) {
+      soon = kBlock;
+    } else if (column.entry + 1 < job.batch) {
+      soon = tokens * stride - column.block * kBlock;
+    }
   }
 
-  /// This block's part of a vector of all channels, padded with zeros.
-  void load_channels(const float* from, float* to) const {
-    std::memset(to, 0, kBlock * sizeof(float));
-    std::memcpy(to, from + channel(), static_cast<std::size_t>(width()) * sizeof(float));
-  }
+  /// What to fetch while token t is worked on, going up or down.
+  std::int64_t after(std::int64_t t) const { return soon + std::min(t + ahead, tokens - 1) * stride; }
+  std::int64_t before(std::int64_t t) const { return soon + std::max<std::int64_t>(t - ahead, 0) * stride; }
 };
 
 }  // namespace weft::bi_wkv_grad
