@@ -43,6 +43,7 @@ namespace HWY_NAMESPACE {
 // A tile, and what all of its sweeps work with.
 struct Tile {
   std::int64_t begin, end;
+  std::int64_t origin;  // the first token of the segment
   Rows rows;
   const Coefficients& c;
   const Factors& factors;
@@ -52,16 +53,17 @@ struct Tile {
 
 // Sweep 1. Returns whether all keys fit.
 template <bool kCarries>
-HWY_INLINE bool sweep_behind(const Tile& tile, const float* first_key, State& state) {
+HWY_NOINLINE bool sweep_behind(const Tile& tile, const float* first_key, State& state) {
   const D32 d;
   const Rows rows = tile.rows;
+  const std::int64_t origin = tile.origin;
   bool fits = true;
   for (std::size_t i = 0; i < static_cast<std::size_t>(rows.width); i += hn::Lanes(d)) {
     const std::size_t count = tile.count(i);
     const auto first = hn::Load(d, first_key + i);
     const auto middle = hn::Load(d, tile.c.middle + i);
     const auto decay = hn::Load(d, tile.c.decay + i);
-    const Pair carry = carry_in<kCarries>(state.behind, i);
+    const Pair carry = carry_in<kCarries>(state.sums.behind, i);
     auto power = hn::Set(d, 1.0F);
     auto farthest = hn::Zero(DInt());
     Pair behind = zero_pair();
@@ -71,7 +73,7 @@ HWY_INLINE bool sweep_behind(const Tile& tile, const float* first_key, State& st
       const auto k = load_lanes(d, rows.k + t * rows.stride + i, count);
       const auto v = load_lanes(d, rows.v + t * rows.stride + i, count);
       const auto e = weigh(hn::Sub(k, first), middle, farthest);
-      float* row = rows.kept + t * rows.kept_stride + i;
+      float* row = rows.kept + (t - origin) * rows.kept_stride + i;
       hn::Store(e, d, row + kKey * kBlock);
       hn::Store(v, d, row + kValue * kBlock);
       store_pair(with_carry<kCarries>(behind, power, carry), row + kBehind * kBlock);
@@ -79,7 +81,7 @@ HWY_INLINE bool sweep_behind(const Tile& tile, const float* first_key, State& st
       if constexpr (kCarries) power = hn::Mul(power, decay);
     }
     fits = fits && all_fit(farthest, tile.c.reach + i);
-    if constexpr (kCarries) state.behind.age(tile.factors.decay, behind, i);
+    if constexpr (kCarries) state.sums.behind.age(tile.factors.decay, behind, i);
   }
   return fits;
 }
@@ -101,9 +103,9 @@ struct SumsBefore {
         before(zero_pair()),
         run(before),
         rest(before),
-        before_carry(carry_in<kCarries>(state.before, i)),
-        run_carry(carry_in < kCarries && kReleased > (state.run, i)),
-        rest_carry(carry_in < kCarries && kReleased > (state.rest, i)),
+        before_carry(carry_in<kCarries>(state.sums.before, i)),
+        run_carry(carry_in < kCarries && kReleased > (state.sums.run, i)),
+        rest_carry(carry_in < kCarries && kReleased > (state.sums.rest, i)),
         power(hn::Set(D32(), 1.0F)),
         rest_power(growth),
         run_length(tile.rows.run),
@@ -149,33 +151,34 @@ struct SumsBefore {
   HWY_INLINE void leave(const Tile& tile, State& state, std::size_t i) const {
     if constexpr (kReleased) {
       if (tile.begin % tile.rows.run == 0) {
-        state.before.add_product(tile.c.exact_decay, state.run, i);
-        state.run.clear(i);
-        state.rest.clear(i);
+        state.sums.before.add_product(tile.c.exact_decay, state.sums.run, i);
+        state.sums.run.clear(i);
+        state.sums.rest.clear(i);
       }
-      state.run.age(tile.factors.decay, run, i);
-      state.rest.age(tile.factors.growth, rest, i);
+      state.sums.run.age(tile.factors.decay, run, i);
+      state.sums.rest.age(tile.factors.growth, rest, i);
     }
-    state.before.age(tile.factors.decay, before, i);
+    state.sums.before.age(tile.factors.decay, before, i);
   }
 };
 
 // Sweep 2.
 template <bool kReleased, bool kCarries>
-HWY_INLINE void sweep_gradients(const Tile& tile, State& state) {
+HWY_NOINLINE void sweep_gradients(const Tile& tile, State& state) {
   const D32 d;
   const Rows rows = tile.rows;
+  const std::int64_t origin = tile.origin;
   for (std::size_t i = 0; i < static_cast<std::size_t>(rows.width); i += hn::Lanes(d)) {
     const std::size_t count = tile.count(i);
     const auto decay = hn::Load(d, tile.c.decay + i);
     const auto bonus = hn::Load(d, tile.c.bonus + i);
     SumsBefore<kReleased, kCarries> sums(tile, state, i);
     Pair gradients = zero_pair();
-    const Pair gradient_carry = carry_in<kCarries>(state.before_of_gradients, i);
+    const Pair gradient_carry = carry_in<kCarries>(state.sums.gradients, i);
     auto by_decay = hn::Zero(d), by_bonus = hn::Zero(d), by_rest = hn::Zero(d);
     for (std::int64_t t = tile.begin; t < tile.end; ++t) {
       hwy::Prefetch(rows.gy + rows.after(t));
-      float* row = rows.kept + t * rows.kept_stride + i;
+      float* row = rows.kept + (t - origin) * rows.kept_stride + i;
       const auto e = hn::Load(d, row + kKey * kBlock);
       const auto v = hn::Load(d, row + kValue * kBlock);
       const Pair x = {hn::Mul(e, v), e};
@@ -204,12 +207,12 @@ HWY_INLINE void sweep_gradients(const Tile& tile, State& state) {
       gradients = mul_add(decay, gradients, gradient);
       sums.pass(x);
     }
-    add_to(by_decay, state.by_decay + i);
-    add_to(by_bonus, state.by_bonus + i);
-    if constexpr (kReleased) add_to(by_rest, state.by_rest + i);
+    add_to(by_decay, state.totals.decay + i);
+    add_to(by_bonus, state.totals.bonus + i);
+    if constexpr (kReleased) add_to(by_rest, state.totals.rest + i);
     if constexpr (kCarries) {
       sums.leave(tile, state, i);
-      state.before_of_gradients.age(tile.factors.decay, gradients, i);
+      state.sums.gradients.age(tile.factors.decay, gradients, i);
     }
   }
 }
@@ -231,9 +234,9 @@ struct GradientsBehind {
         all(zero_pair()),
         run(all),
         rest(all),
-        all_carry(carry_in<kCarries>(state.all_late, i)),
-        run_carry(carry_in < kCarries && kReleased > (state.run_late, i)),
-        rest_carry(carry_in < kCarries && kReleased > (state.rest_late, i)),
+        all_carry(carry_in<kCarries>(state.all, i)),
+        run_carry(carry_in < kCarries && kReleased > (state.run, i)),
+        rest_carry(carry_in < kCarries && kReleased > (state.rest, i)),
         power(hn::Set(D32(), 1.0F)),
         rest_power(power),
         run_length(tile.rows.run),
@@ -280,22 +283,23 @@ struct GradientsBehind {
     if constexpr (kReleased) {
       const bool has_start = (tile.end - 1) / tile.rows.run * tile.rows.run >= tile.begin;
       if (has_start) {
-        state.run_late.clear(i);
-        state.run_late.add_product(tile.c.exact_decay, state.all_late, i);
-        state.rest_late.clear(i);
+        state.run.clear(i);
+        state.run.add_product(tile.c.exact_decay, state.all, i);
+        state.rest.clear(i);
       }
-      state.run_late.age(tile.factors.decay, run, i);
-      state.rest_late.age(tile.factors.growth, rest, i);
+      state.run.age(tile.factors.decay, run, i);
+      state.rest.age(tile.factors.growth, rest, i);
     }
-    state.all_late.age(tile.factors.decay, all, i);
+    state.all.age(tile.factors.decay, all, i);
   }
 };
 
 // Sweep 3.
 template <bool kReleased, bool kCarries>
-HWY_INLINE void sweep_results(const Tile& tile, State& state) {
+HWY_NOINLINE void sweep_results(const Tile& tile, State& state) {
   const D32 d;
   const Rows rows = tile.rows;
+  const std::int64_t origin = tile.origin;
   for (std::size_t i = 0; i < static_cast<std::size_t>(rows.width); i += hn::Lanes(d)) {
     const std::size_t count = tile.count(i);
     const auto bonus = hn::Load(d, tile.c.bonus + i);
@@ -303,7 +307,7 @@ HWY_INLINE void sweep_results(const Tile& tile, State& state) {
     for (std::int64_t t = tile.end - 1; t >= tile.begin; --t) {
       hwy::Prefetch(rows.gk + rows.before(t));
       hwy::Prefetch(rows.gv + rows.before(t));
-      const float* row = rows.kept + t * rows.kept_stride + i;
+      const float* row = rows.kept + (t - origin) * rows.kept_stride + i;
       const Pair transposed = load_pair(row + kTransposed * kBlock) + gradients.pass(row);
       const auto e = hn::Load(d, row + kKey * kBlock);
       const auto v = hn::Load(d, row + kValue * kBlock);
@@ -313,51 +317,111 @@ HWY_INLINE void sweep_results(const Tile& tile, State& state) {
       store_lanes(gv, d, rows.gv + t * rows.stride + i, count);
       store_lanes(gk, d, rows.gk + t * rows.stride + i, count);
     }
-    add_to(gradients.by_decay, state.by_decay + i);
-    if constexpr (kReleased) add_to(gradients.by_growth, state.by_growth + i);
+    add_to(gradients.by_decay, state.totals.decay + i);
+    if constexpr (kReleased) add_to(gradients.by_growth, state.totals.growth + i);
     if constexpr (kCarries) gradients.leave(tile, state, i);
   }
 }
 
+// The sweeps over the segments of a column.
 template <bool kReleased, bool kCarries>
-HWY_INLINE bool sweep_column(const Column& column, State& state) {
-  const Tiling& tiling = column.job.tiling;
-  const Rows rows(column, kReleased ? kReleasedSlots : kPaperSlots);
-  alignas(64) float first_key[kBlock];
-  column.job.load_channels(column.job.k + column.entry * rows.tokens * rows.stride, column.block, first_key);
-  Factors factors;
-  const auto tile = [&](std::int64_t index) HWY_ATTR {
-    const std::int64_t begin = tiling.begin(index), end = tiling.end(index);
-    if constexpr (kCarries) factors.set(column.coefficients(), end - begin);
-    return Tile{begin, end, rows, column.coefficients(), factors};
-  };
-  state.clear<kCarries>();
-  for (std::int64_t i = tiling.count() - 1; i >= 0; --i) {
-    if (!sweep_behind<kCarries>(tile(i), first_key, state)) return false;
+class Sweeps {
+ public:
+  HWY_INLINE explicit Sweeps(const Column& column)
+      : column_(column),
+        rows_(column, kReleased ? kReleasedSlots : kPaperSlots),
+        state_(*reinterpret_cast<State*>(column.notes)) {
+    const Job& job = column.job;
+    job.load_channels(job.k + column.entry * rows_.tokens * rows_.stride, column.block, first_key_);
   }
-  for (std::int64_t i = 0; i < tiling.count(); ++i) sweep_gradients<kReleased, kCarries>(tile(i), state);
-  for (std::int64_t i = tiling.count() - 1; i >= 0; --i) sweep_results<kReleased, kCarries>(tile(i), state);
-  return true;
-}
 
-// Returns whether the column's keys are in the range of f32; if not, nothing is written.
-template <bool kReleased>
-HWY_INLINE bool grad_column_of_form(const Column& column) {
-  const Coefficients& c = column.coefficients();
-  State state;
-  const bool fits = column.job.tiling.count() == 1 ? sweep_column<kReleased, false>(column, state)
-                                                   : sweep_column<kReleased, true>(column, state);
-  if (!fits) return false;
-  Partial& partial = column.partial();
-  for (std::size_t i = 0; i < kBlock; ++i) {
-    partial.w[i] = -c.exact_decay[i] * state.by_decay[i];
-    partial.u[i] = c.exact_bonus[i] * state.by_bonus[i];
-    if (!kReleased) continue;
-    const double growth = c.exact_growth[i];
-    partial.w[i] += growth * ((1 - growth) * state.by_growth[i] - state.by_rest[i]);
+  // The whole of a column of one segment. Returns false, before anything is written, when its keys do not fit.
+  HWY_INLINE bool run() {
+    start();
+    if (!behind(0)) return false;
+    gradients(0);
+    results(0);
+    finish();
+    return true;
   }
-  return true;
-}
+
+  // The three rounds of a longer column.
+  HWY_INLINE void note_behind(std::int64_t segment) {
+    if (segment == last()) start();
+    noted(segment).behind = state_.sums.behind;
+    state_.fits = state_.fits && behind(segment);
+  }
+  HWY_INLINE void note_before(std::int64_t segment) {
+    if (!state_.fits) return;
+    state_.sums.behind = noted(segment).behind;
+    noted(segment) = state_.sums;
+    behind(segment);
+    gradients(segment);
+  }
+  HWY_INLINE void write_results(std::int64_t segment) {
+    if (!state_.fits) return;
+    if (segment == last()) state_.totals = {};  // so far they are those of the second round
+    state_.sums = noted(segment);
+    behind(segment);
+    gradients(segment);
+    results(segment);
+    if (segment == 0) finish();
+  }
+  bool fits() const { return state_.fits; }
+
+ private:
+  HWY_INLINE void start() {
+    state_.fits = true;
+    state_.totals = {};
+    if constexpr (!kCarries) return;
+    state_.sums = {};
+    state_.all = state_.run = state_.rest = {};
+  }
+  HWY_INLINE bool behind(std::int64_t segment) {
+    for (std::int64_t i = segments().end_tile(segment) - 1; i >= segments().first_tile(segment); --i) {
+      if (!sweep_behind<kCarries>(tile(segment, i), first_key_, state_)) return false;
+    }
+    return true;
+  }
+  HWY_INLINE void gradients(std::int64_t segment) {
+    for (std::int64_t i = segments().first_tile(segment); i < segments().end_tile(segment); ++i) {
+      sweep_gradients<kReleased, kCarries>(tile(segment, i), state_);
+    }
+  }
+  HWY_INLINE void results(std::int64_t segment) {
+    for (std::int64_t i = segments().end_tile(segment) - 1; i >= segments().first_tile(segment); --i) {
+      sweep_results<kReleased, kCarries>(tile(segment, i), state_);
+    }
+  }
+  HWY_INLINE void finish() const {
+    const Coefficients& c = column_.coefficients();
+    Partial& partial = column_.partial();
+    const Totals& by = state_.totals;
+    for (std::size_t i = 0; i < kBlock; ++i) {
+      partial.w[i] = -c.exact_decay[i] * by.decay[i];
+      partial.u[i] = c.exact_bonus[i] * by.bonus[i];
+      if (!kReleased) continue;
+      const double growth = c.exact_growth[i];
+      partial.w[i] += growth * ((1 - growth) * by.growth[i] - by.rest[i]);
+    }
+  }
+
+  const Segments& segments() const { return column_.job.segments; }
+  std::int64_t last() const { return segments().count() - 1; }
+  Checkpoint& noted(std::int64_t segment) const { return *reinterpret_cast<Checkpoint*>(column_.checkpoint(segment)); }
+  HWY_INLINE Tile tile(std::int64_t segment, std::int64_t index) {
+    const Tiling& tiling = column_.job.tiling;
+    const std::int64_t begin = tiling.begin(index), end = tiling.end(index);
+    if constexpr (kCarries) factors_.set(column_.coefficients(), end - begin);
+    return {begin, end, segments().begin(segment), rows_, column_.coefficients(), factors_};
+  }
+
+  const Column& column_;
+  Rows rows_;
+  State& state_;
+  Factors factors_;
+  alignas(64) float first_key_[kBlock];
+};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace weft::bi_wkv_grad

@@ -89,12 +89,12 @@ void backward_released_kernel(benchmark::State& state) { run_backward(state, Wkv
 // Keys so far apart that every channel leaves the range of f32.
 void backward_log_space(benchmark::State& state) { run_backward(state, Wkv::kPaper, 50); }
 
-// A training batch of small pictures, and single pictures from small to large.
+// Training batches of small pictures and of usual ones, and single pictures from small to large.
 void shapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"B", "T", "C", "threads"})->UseManualTime()->Unit(benchmark::kMicrosecond)->MinTime(0.1);
   for (const std::int64_t threads : {1, 2}) {
-    bench->Args({128, 64, 96, threads});
-    for (const std::int64_t tokens : {64, 196, 1024, 4096}) bench->Args({1, tokens, 192, threads});
+    bench->Args({128, 64, 96, threads})->Args({64, 196, 192, threads});
+    for (const std::int64_t tokens : {64, 196, 1024, 4096, 16384}) bench->Args({1, tokens, 192, threads});
   }
 }
 

@@ -12,12 +12,36 @@ namespace HWY_NAMESPACE {
 
 void prepare_block(const Job& job, std::int64_t block) { prepare(job, block, job.coefficients[block]); }
 
-void grad_column(const Column& column) {
-  if (column.job.form == Wkv::kReleasedKernel) {
-    if (!grad_column_of_form<true>(column)) log_column_of_form<true>(column);
-  } else {
-    if (!grad_column_of_form<false>(column)) log_column_of_form<false>(column);
+template <bool kReleased>
+HWY_INLINE void grad_column_of_form(const Column& column) {
+  const bool fits =
+      column.job.tiling.count() == 1 ? Sweeps<kReleased, false>(column).run() : Sweeps<kReleased, true>(column).run();
+  if (!fits) log_column_of_form<kReleased>(column);
+}
+
+template <bool kReleased>
+HWY_INLINE void sweep_segment_of_form(const Column& column, Round round, std::int64_t segment) {
+  Sweeps<kReleased, true> sweeps(column);
+  switch (round) {
+    case Round::kNoteBehind:
+      return sweeps.note_behind(segment);
+    case Round::kNoteBefore:
+      return sweeps.note_before(segment);
+    case Round::kWriteResults:
+      sweeps.write_results(segment);
+      if (segment == 0 && !sweeps.fits()) log_column_of_form<kReleased>(column);
   }
+}
+
+void grad_column(const Column& column) {
+  const bool released = column.job.form == Wkv::kReleasedKernel;
+  return released ? grad_column_of_form<true>(column) : grad_column_of_form<false>(column);
+}
+
+void sweep_segment(const Column& column, Round round, std::int64_t segment) {
+  const bool released = column.job.form == Wkv::kReleasedKernel;
+  return released ? sweep_segment_of_form<true>(column, round, segment)
+                  : sweep_segment_of_form<false>(column, round, segment);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -37,6 +61,7 @@ namespace {
 
 HWY_EXPORT(prepare_block);
 HWY_EXPORT(grad_column);
+HWY_EXPORT(sweep_segment);
 
 // Elements that a thread takes at once: some ten microseconds' worth.
 constexpr std::int64_t kGrain = 4 * 1024;
@@ -70,16 +95,15 @@ void sum_partials(const Job& job, const BiWkvGradients<float>& out, std::int64_t
 }
 
 }  // namespace
-}  // namespace bi_wkv_grad
 
-void bi_wkv_backward(Wkv form, const Shape& shape, const BiWkvBackwardInput<float>& in,
-                     const BiWkvGradients<float>& out, const Workers& workers) {
-  using namespace bi_wkv_grad;
+void backward(Wkv form, const Shape& shape, const BiWkvBackwardInput<float>& in, const BiWkvGradients<float>& out,
+              const Workers& workers, std::int64_t largest_kept) {
   check(shape, in, out);
   std::ranges::fill(out.w, 0.0F);
   std::ranges::fill(out.u, 0.0F);
   if (shape.elements() == 0) return;
   const Tiling tiling(shape[1], form);
+  const Segments segments(tiling, form, largest_kept);
   Job job{.form = form,
           .k = in.k.data(),
           .v = in.v.data(),
@@ -92,28 +116,54 @@ void bi_wkv_backward(Wkv form, const Shape& shape, const BiWkvBackwardInput<floa
           .partials = nullptr,
           .batch = shape[0],
           .channels = shape[2],
-          .tiling = tiling};
-  const std::int64_t columns = job.batch * job.blocks();
-  const std::int64_t bytes = buffer_bytes(form, shape[1]);
-  std::vector<Partial> partials(static_cast<std::size_t>(columns));
-  job.partials = partials.data();
+          .tiling = tiling,
+          .segments = segments};
+  const std::int64_t columns = job.batch * job.blocks(), last = segments.count() - 1;
   std::vector<Coefficients> coefficients(static_cast<std::size_t>(job.blocks()));
+  std::vector<Partial> partials(static_cast<std::size_t>(columns));
   job.coefficients = coefficients.data();
-  Tensor buffers(DType::kU8, {workers.count() * bytes});
-  std::byte* const first_buffer = buffers.mutable_raw();
+  job.partials = partials.data();
+  // Notes are a thread's, too, unless a column goes from one to another between its segments.
+  Tensor rows(DType::kU8, {workers.count() * row_bytes(form, segments)});
+  Tensor notes(DType::kU8, {(last == 0 ? workers.count() : columns) * note_bytes(segments)});
+  std::byte* const first_rows = rows.mutable_raw();
+  std::byte* const first_notes = notes.mutable_raw();
 
   // Left to itself, each call that the first run prepares would look for the instruction set anew.
   if (!hwy::GetChosenTarget().IsInitialized()) hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   for (std::int64_t block = 0; block < job.blocks(); ++block) HWY_DYNAMIC_DISPATCH(prepare_block)(job, block);
-  const std::int64_t grain = std::max<std::int64_t>(1, kGrain / (shape[1] * kBlock));
-  workers.parallel_for(columns, grain, [&](std::int64_t begin, std::int64_t end) {
-    float* const buffer = reinterpret_cast<float*>(first_buffer + workers.index() * bytes);
-    for (std::int64_t i = begin; i < end; ++i) {
-      HWY_DYNAMIC_DISPATCH(grad_column)
-      ({.job = job, .entry = i / job.blocks(), .block = i % job.blocks(), .buffer = buffer});
-    }
-  });
+  const auto for_each_column = [&](auto body) {
+    const std::int64_t grain = std::max<std::int64_t>(1, kGrain / (segments.longest() * kBlock));
+    workers.parallel_for(columns, grain, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t thread = workers.index();
+      std::byte* const own_rows = first_rows + thread * row_bytes(form, segments);
+      for (std::int64_t i = begin; i < end; ++i) {
+        body(Column{.job = job,
+                    .entry = i / job.blocks(),
+                    .block = i % job.blocks(),
+                    .rows = reinterpret_cast<float*>(own_rows),
+                    .notes = first_notes + (last == 0 ? thread : i) * note_bytes(segments)});
+      }
+    });
+  };
+  if (last == 0) {
+    for_each_column(HWY_DYNAMIC_DISPATCH(grad_column));
+  } else {
+    const auto sweep = [&](Round round, std::int64_t segment) {
+      for_each_column([&](const Column& column) { HWY_DYNAMIC_DISPATCH(sweep_segment)(column, round, segment); });
+    };
+    for (std::int64_t i = last; i >= 0; --i) sweep(Round::kNoteBehind, i);
+    for (std::int64_t i = 0; i <= last; ++i) sweep(Round::kNoteBefore, i);
+    for (std::int64_t i = last; i >= 0; --i) sweep(Round::kWriteResults, i);
+  }
   for (std::int64_t block = 0; block < job.blocks(); ++block) sum_partials(job, out, block);
+}
+
+}  // namespace bi_wkv_grad
+
+void bi_wkv_backward(Wkv form, const Shape& shape, const BiWkvBackwardInput<float>& in,
+                     const BiWkvGradients<float>& out, const Workers& workers) {
+  bi_wkv_grad::backward(form, shape, in, out, workers);
 }
 
 }  // namespace weft

@@ -5,6 +5,7 @@
 
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "ops/bi_wkv/bi_wkv_grad-inl.h"
 #include "ops/bi_wkv/bi_wkv_grad_plan.h"
 #include "ops/bi_wkv/bi_wkv_grad_sums-inl.h"
 
@@ -34,7 +35,6 @@ struct LogSum {
 
   // times e^by
   HWY_INLINE LogSum scaled(V64 by) const { return {n, d, hn::Add(x, by)}; }
-  HWY_INLINE LogSum times(V64 sign) const { return {hn::Mul(sign, n), hn::Mul(sign, d), x}; }
 };
 
 HWY_INLINE LogSum empty_sum() { return {hn::Zero(D64()), hn::Zero(D64()), hn::Set(D64(), kEmpty)}; }
@@ -67,154 +67,198 @@ HWY_INLINE void store_sum(const LogSum& sum, double* row) {
   hn::Store(sum.x, D64(), row + 2 * lanes);
 }
 
-// Lanes i… of a column.
-template <bool kReleased>
-struct LogLanes {
-  const Column& column;
-  std::int64_t i;
-  std::size_t count;
-  V64 w, u, minus_w;
-  V64 rest_exponent, rest_sign;  // 1 − e^w = rest_sign·e^rest_exponent
+// What goes from token to token, and is noted at the borders of segments: of sweep 1, and of sweep 2.
+struct LogCheckpoint {
+  LogSum behind;
+  LogSum before, run, rest, gradients;
+};
+static_assert(sizeof(LogCheckpoint) <= kCheckpointBytes);
 
-  LogLanes(const Column& owner, std::int64_t first_lane)
-      : column(owner), i(first_lane), count(static_cast<std::size_t>(owner.job.width(owner.block) - first_lane)) {
-    alignas(64) float w_row[kBlock], u_row[kBlock];
-    column.job.load_channels(column.job.w, column.block, w_row);
-    column.job.load_channels(column.job.u, column.block, u_row);
-    w = hn::PromoteTo(D64(), hn::Load(kHalf, w_row + i));
-    u = hn::PromoteTo(D64(), hn::Load(kHalf, u_row + i));
-    minus_w = hn::Neg(w);
+// The sweeps over the segments of lanes i… of a column.
+template <bool kReleased>
+class LogSweeps {
+ public:
+  LogSweeps(const Column& column, std::int64_t lane)
+      : column_(column), i_(lane), count_(static_cast<std::size_t>(column.job.width(column.block) - lane)) {
+    const Job& job = column.job;
+    alignas(64) float w[kBlock], u[kBlock];
+    job.load_channels(job.w, column.block, w);
+    job.load_channels(job.u, column.block, u);
+    w_ = load_f64(w + i_);
+    u_ = load_f64(u + i_);
+    minus_w_ = hn::Neg(w_);
     alignas(64) double exponent[kBlock], sign[kBlock];
-    for (std::size_t lane = 0; lane < hn::Lanes(D64()); ++lane) {
-      const double x = w_row[static_cast<std::size_t>(i) + lane];
-      sign[lane] = x > 0 ? -1 : 1;
-      exponent[lane] = x == 0 ? kEmpty : x > 0 ? x + std::log1p(-std::exp(-x)) : std::log(-std::expm1(x));
+    for (std::size_t j = 0; j < kBlock; ++j) {
+      const double x = w[j];
+      sign[j] = x > 0 ? -1 : 1;
+      exponent[j] = x == 0 ? kEmpty : x > 0 ? x + std::log1p(-std::exp(-x)) : std::log(-std::expm1(x));
     }
-    rest_exponent = hn::Load(D64(), exponent);
-    rest_sign = hn::Load(D64(), sign);
+    rest_exponent_ = hn::Load(D64(), exponent + i_);
+    rest_sign_ = hn::Load(D64(), sign + i_);
+    const LogSum empty = empty_sum();
+    sums_ = {empty, empty, empty, empty, empty};
+    all_ = run_ = rest_ = empty;
+    gw_ = gu_ = hn::Zero(D64());
   }
 
-  static constexpr hn::Rebind<float, D64> kHalf = {};
+  // All rounds (bi_wkv_grad_plan.h). What was swept last is in the buffer still.
+  HWY_INLINE void run() {
+    const std::int64_t last = column_.job.segments.count() - 1;
+    for (std::int64_t i = last; i >= 0; --i) {
+      noted(i).behind = sums_.behind;
+      behind(i);
+    }
+    for (std::int64_t i = 0; i <= last; ++i) {
+      sums_.behind = noted(i).behind;
+      noted(i) = sums_;
+      if (i > 0) behind(i);
+      if (i == last) gw_ = gu_ = hn::Zero(D64());  // so far they are those of the second round
+      gradients(i);
+    }
+    for (std::int64_t i = last; i >= 0; --i) {
+      if (i < last) {
+        sums_ = noted(i);
+        behind(i);
+        gradients(i);
+      }
+      results(i);
+    }
+    hn::Store(gw_, D64(), column_.partial().w + i_);
+    hn::Store(gu_, D64(), column_.partial().u + i_);
+  }
+
+ private:
+  HWY_NOINLINE void behind(std::int64_t segment);
+  HWY_NOINLINE void gradients(std::int64_t segment);
+  HWY_NOINLINE void results(std::int64_t segment);
+
   static constexpr std::int64_t kSlots = kReleased ? kLogReleasedSlots : kLogPaperSlots;
 
-  std::int64_t element(std::int64_t t) const { return column.element() + t * column.job.channels + i; }
-  double* row(std::int64_t t, LogSlot slot) const {
-    return reinterpret_cast<double*>(column.buffer) + (t * kSlots + slot) * static_cast<std::int64_t>(hn::Lanes(D64()));
+  LogCheckpoint& noted(std::int64_t segment) const {
+    return *reinterpret_cast<LogCheckpoint*>(column_.checkpoint(segment));
   }
+  std::int64_t begin(std::int64_t segment) const { return column_.job.segments.begin(segment); }
+  std::int64_t end(std::int64_t segment) const { return column_.job.segments.end(segment); }
+
+  // The place of what is kept of a token, the j-th of its segment.
+  double* row(std::int64_t j, LogSlot slot) const {
+    return reinterpret_cast<double*>(column_.rows) + (j * kSlots + slot) * static_cast<std::int64_t>(hn::Lanes(D64()));
+  }
+  std::int64_t element(std::int64_t t) const { return column_.element() + t * column_.job.channels + i_; }
   HWY_INLINE V64 load(const float* from, std::int64_t t) const {
-    return hn::PromoteTo(D64(), load_lanes(kHalf, from + element(t), count));
+    return hn::PromoteTo(D64(), load_lanes(hn::Rebind<float, D64>(), from + element(t), count_));
   }
   HWY_INLINE void store(V64 x, float* to, std::int64_t t) const {
-    store_lanes(hn::DemoteTo(kHalf, x), kHalf, to + element(t), count);
+    const hn::Rebind<float, D64> half;
+    store_lanes(hn::DemoteTo(half, x), half, to + element(t), count_);
   }
   // x_t
   HWY_INLINE LogSum token(std::int64_t t) const {
-    return {load(column.job.v, t), hn::Set(D64(), 1.0), load(column.job.k, t)};
+    return {load(column_.job.v, t), hn::Set(D64(), 1.0), load(column_.job.k, t)};
   }
+  // (1 − e^w)·sum
+  HWY_INLINE LogSum of_rest(const LogSum& sum) const {
+    return {hn::Mul(rest_sign_, sum.n), hn::Mul(rest_sign_, sum.d), hn::Add(sum.x, rest_exponent_)};
+  }
+
+  const Column& column_;
+  std::int64_t i_;
+  std::size_t count_;
+  V64 w_, u_, minus_w_;
+  V64 rest_exponent_, rest_sign_;  // 1 − e^w = rest_sign·e^rest_exponent
+  LogCheckpoint sums_;
+  LogSum all_, run_, rest_;  // of sweep 3
+  V64 gw_, gu_;
 };
 
 template <bool kReleased>
-HWY_INLINE void log_behind(const LogLanes<kReleased>& lanes) {
-  LogSum behind = empty_sum();
-  for (std::int64_t t = lanes.column.job.tiling.tokens() - 1; t >= 0; --t) {
-    store_sum(behind, lanes.row(t, kLogBefore));
-    behind = behind.scaled(lanes.minus_w) + lanes.token(t);
+void LogSweeps<kReleased>::behind(std::int64_t segment) {
+  const std::int64_t origin = begin(segment);
+  LogSum sum = sums_.behind;
+  for (std::int64_t t = end(segment) - 1; t >= origin; --t) {
+    store_sum(sum, row(t - origin, kLogBefore));
+    sum = sum.scaled(minus_w_) + token(t);
   }
+  sums_.behind = sum;
 }
 
-// Of gw and gu what sweep 2 or 3 gives.
-struct LogPartial {
-  V64 w, u;
-};
-
 template <bool kReleased>
-HWY_INLINE LogPartial log_gradients(const LogLanes<kReleased>& lanes) {
-  const std::int64_t run_length = lanes.column.job.tiling.run();
-  const auto minus_w = lanes.minus_w;
-  LogSum before = empty_sum(), run = before, rest = before, gradients = before;
-  auto gw = hn::Zero(D64()), gu = gw;
-  for (std::int64_t t = 0; t < lanes.column.job.tiling.tokens(); ++t) {
-    const LogSum x = lanes.token(t);
-    const LogSum behind = load_sum(lanes.row(t, kLogBefore));
-    LogSum sum = x.scaled(lanes.u) + (kReleased ? behind.scaled(minus_w) : behind);
+void LogSweeps<kReleased>::gradients(std::int64_t segment) {
+  const std::int64_t origin = begin(segment), run_length = column_.job.tiling.run();
+  LogSum before = sums_.before, run = sums_.run, rest = sums_.rest, gradients = sums_.gradients;
+  for (std::int64_t t = origin; t < end(segment); ++t) {
+    const LogSum x = token(t);
+    const LogSum behind = load_sum(row(t - origin, kLogBefore));
+    LogSum sum = x.scaled(u_) + (kReleased ? behind.scaled(minus_w_) : behind);
     if constexpr (kReleased) {
-      store_sum(run, lanes.row(t, kLogRun));
+      store_sum(run, row(t - origin, kLogRun));
       if (t % run_length == 0) {
-        before = before + run.scaled(minus_w);
+        before = before + run.scaled(minus_w_);
         run = rest = empty_sum();
       } else {
-        rest = rest.scaled(lanes.w) + x;
+        rest = rest.scaled(w_) + x;
       }
-      store_sum(rest, lanes.row(t, kLogRest));
-      sum = sum + run + rest.times(lanes.rest_sign).scaled(lanes.rest_exponent);
+      store_sum(rest, row(t - origin, kLogRest));
+      sum = sum + run + of_rest(rest);
     }
     sum = sum + before;
-    store_sum(before, lanes.row(t, kLogBefore));
+    store_sum(before, row(t - origin, kLogBefore));
 
-    const auto g = hn::Div(lanes.load(lanes.column.job.gy, t), sum.d);
+    const auto g = hn::Div(load(column_.job.gy, t), sum.d);
     const LogSum gradient = {g, hn::Neg(hn::Mul(g, hn::Div(sum.n, sum.d))), hn::Neg(sum.x)};
-    store_sum(gradient, lanes.row(t, kLogGradient));
-    gu = hn::Add(gu, product(x, gradient, lanes.u));
-    const LogSum from_before = kReleased ? gradients.scaled(minus_w) : gradients;
-    store_sum(from_before + gradient.scaled(lanes.u), lanes.row(t, kLogTransposed));
+    store_sum(gradient, row(t - origin, kLogGradient));
+    gu_ = hn::Add(gu_, product(x, gradient, u_));
+    const LogSum from_before = kReleased ? gradients.scaled(minus_w_) : gradients;
+    store_sum(from_before + gradient.scaled(u_), row(t - origin, kLogTransposed));
     if constexpr (kReleased) {
-      gw = hn::Sub(gw, product(behind, from_before + gradient, minus_w));
-      gw = hn::Sub(gw, product(rest, gradient, lanes.w));
-      before = before.scaled(minus_w);
-      run = run.scaled(minus_w) + x;
+      gw_ = hn::Sub(gw_, product(behind, from_before + gradient, minus_w_));
+      gw_ = hn::Sub(gw_, product(rest, gradient, w_));
+      before = before.scaled(minus_w_);
+      run = run.scaled(minus_w_) + x;
     } else {
-      gw = hn::Sub(gw, product(behind, from_before, minus_w));
-      before = before.scaled(minus_w) + x;
+      gw_ = hn::Sub(gw_, product(behind, from_before, minus_w_));
+      before = before.scaled(minus_w_) + x;
     }
-    gradients = gradients.scaled(minus_w) + gradient;
+    gradients = gradients.scaled(minus_w_) + gradient;
   }
-  return {gw, gu};
+  sums_.before = before, sums_.run = run, sums_.rest = rest, sums_.gradients = gradients;
 }
 
 template <bool kReleased>
-HWY_INLINE V64 log_results(const LogLanes<kReleased>& lanes) {
-  const std::int64_t run_length = lanes.column.job.tiling.run();
-  const auto minus_w = lanes.minus_w;
-  LogSum all = empty_sum(), run = all, rest = all;
-  auto gw = hn::Zero(D64());
-  for (std::int64_t t = lanes.column.job.tiling.tokens() - 1; t >= 0; --t) {
-    const LogSum gradient = load_sum(lanes.row(t, kLogGradient));
-    LogSum transposed = load_sum(lanes.row(t, kLogTransposed)) + (kReleased ? run : all);
-    gw = hn::Sub(gw, product(load_sum(lanes.row(t, kLogBefore)), all, minus_w));
-    all = all.scaled(minus_w) + gradient;
+void LogSweeps<kReleased>::results(std::int64_t segment) {
+  const std::int64_t origin = begin(segment), run_length = column_.job.tiling.run();
+  LogSum all = all_, run = run_, rest = rest_;
+  for (std::int64_t t = end(segment) - 1; t >= origin; --t) {
+    const LogSum gradient = load_sum(row(t - origin, kLogGradient));
+    LogSum transposed = load_sum(row(t - origin, kLogTransposed)) + (kReleased ? run : all);
+    gw_ = hn::Sub(gw_, product(load_sum(row(t - origin, kLogBefore)), all, minus_w_));
+    all = all.scaled(minus_w_) + gradient;
     if constexpr (kReleased) {
-      const LogSum run_sum = load_sum(lanes.row(t, kLogRun));
-      const auto of_rest = product(load_sum(lanes.row(t, kLogRest)), rest, hn::Add(lanes.w, lanes.rest_exponent));
-      gw = hn::MulAdd(lanes.rest_sign, of_rest, gw);
+      const LogSum run_sum = load_sum(row(t - origin, kLogRun));
+      gw_ = hn::Add(gw_, product(load_sum(row(t - origin, kLogRest)), of_rest(rest), w_));
       if (t % run_length == 0) {
-        gw = hn::Sub(gw, product(run_sum, all, minus_w));
-        run = all.scaled(minus_w);
+        gw_ = hn::Sub(gw_, product(run_sum, all, minus_w_));
+        run = all.scaled(minus_w_);
         rest = empty_sum();
       } else {
-        gw = hn::Sub(gw, product(run_sum, run, minus_w));
-        run = run.scaled(minus_w) + gradient;
-        rest = rest.scaled(lanes.w) + gradient;
-        transposed = transposed + rest.times(lanes.rest_sign).scaled(lanes.rest_exponent);
+        gw_ = hn::Sub(gw_, product(run_sum, run, minus_w_));
+        run = run.scaled(minus_w_) + gradient;
+        rest = rest.scaled(w_) + gradient;
+        transposed = transposed + of_rest(rest);
       }
     }
-    const auto weight = exp_or_nan(hn::Add(transposed.x, lanes.load(lanes.column.job.k, t)));
+    const auto weight = exp_or_nan(hn::Add(transposed.x, load(column_.job.k, t)));
     const auto gv = hn::Mul(weight, transposed.n);
-    lanes.store(hn::MulAdd(lanes.load(lanes.column.job.v, t), gv, hn::Mul(weight, transposed.d)), lanes.column.job.gk,
-                t);
-    lanes.store(gv, lanes.column.job.gv, t);
+    store(hn::MulAdd(load(column_.job.v, t), gv, hn::Mul(weight, transposed.d)), column_.job.gk, t);
+    store(gv, column_.job.gv, t);
   }
-  return gw;
+  all_ = all, run_ = run, rest_ = rest;
 }
 
 template <bool kReleased>
 HWY_INLINE void log_column_of_form(const Column& column) {
-  Partial& partial = column.partial();
   for (std::int64_t i = 0; i < column.job.width(column.block); i += static_cast<std::int64_t>(hn::Lanes(D64()))) {
-    const LogLanes<kReleased> lanes(column, i);
-    log_behind(lanes);
-    const LogPartial sums = log_gradients(lanes);
-    hn::Store(hn::Add(sums.w, log_results(lanes)), D64(), partial.w + i);
-    hn::Store(sums.u, D64(), partial.u + i);
+    LogSweeps<kReleased>(column, i).run();
   }
 }
 

@@ -80,7 +80,6 @@ struct Carry {
   alignas(64) double n[kBlock];
   alignas(64) double d[kBlock];
 
-  HWY_INLINE void clear() { *this = {}; }
   HWY_INLINE Pair load(std::size_t i) const {
     alignas(64) float row[2 * kBlock];
     for (std::size_t lane = 0; lane < hn::Lanes(D32()); lane += hn::Lanes(D64())) {
@@ -178,25 +177,28 @@ struct Factors {
   }
 };
 
-// What goes from tile to tile.
-struct State {
-  alignas(64) double by_decay[kBlock];   // the gradient of λ,
-  alignas(64) double by_growth[kBlock];  // of e^w in X's recurrence, over 1 − e^w,
-  alignas(64) double by_rest[kBlock];    // of 1 − e^w,
-  alignas(64) double by_bonus[kBlock];   // and of e^u
-  Carry behind, before, run, rest;
-  Carry before_of_gradients;            // PG
-  Carry all_late, run_late, rest_late;  // I, J, Y
-
-  template <bool kCarries>
-  HWY_INLINE void clear() {
-    for (double* sums : {by_decay, by_growth, by_rest, by_bonus}) std::fill_n(sums, kBlock, 0.0);
-    if constexpr (!kCarries) return;
-    for (Carry* carry : {&behind, &before, &run, &rest, &before_of_gradients, &all_late, &run_late, &rest_late}) {
-      carry->clear();
-    }
-  }
+// What goes from tile to tile, and is noted at the borders of segments: of sweep 1, and of sweep 2.
+struct Checkpoint {
+  Carry behind;
+  Carry before, run, rest, gradients;  // P, Q, X and PG
 };
+static_assert(sizeof(Checkpoint) == kCheckpointBytes);
+
+// Of the gradients of λ, of e^w in X's recurrence over 1 − e^w, of 1 − e^w, and of e^u, what was added up so far.
+struct Totals {
+  alignas(64) double decay[kBlock];
+  alignas(64) double growth[kBlock];
+  alignas(64) double rest[kBlock];
+  alignas(64) double bonus[kBlock];
+};
+
+struct State {
+  Totals totals;
+  Checkpoint sums;
+  Carry all, run, rest;  // of sweep 3: I, J and Y
+  alignas(64) bool fits;
+};
+static_assert(sizeof(State) == kStateBytes);
 
 // A carry may be the sum over many tiles: multiplied by e^{−w} ≈ 1 token after token, it would round the same way each
 // time. So the sums within the tile start from zero and the carries come in through a power of e^{−w}.

@@ -14,6 +14,7 @@
 #include "io/json.h"
 #include "io/npy.h"
 #include "kernel/testing/targets.h"
+#include "ops/bi_wkv/bi_wkv_grad_plan.h"
 #include "ops/bi_wkv/bi_wkv_scan.h"
 #include "ops/testing/op_test.h"
 
@@ -154,14 +155,14 @@ TEST(BiWkvGrad, ReferenceMatchesTheGoldenCases) {
 // ---- the kernel ----
 
 // Writes into memory full of NaN, so that what is left out shows.
-Gradients scan(const Inputs& inputs, Wkv form, int threads = 1) {
+Gradients scan(const Inputs& inputs, Wkv form, int threads = 1, std::int64_t largest_kept = bi_wkv_grad::kLargestKept) {
   Gradients out = empty_gradients(inputs, DType::kF32);
   for (Tensor& x : out) std::ranges::fill(x.mutable_data<float>(), std::numeric_limits<float>::quiet_NaN());
   const Workers workers(threads);
-  bi_wkv_backward(form, inputs.shape(),
-                  {inputs.k.data<float>(), inputs.v.data<float>(), inputs.w.data<float>(), inputs.u.data<float>(),
-                   inputs.gy.data<float>()},
-                  spans<float>(out), workers);
+  bi_wkv_grad::backward(form, inputs.shape(),
+                        {inputs.k.data<float>(), inputs.v.data<float>(), inputs.w.data<float>(), inputs.u.data<float>(),
+                         inputs.gy.data<float>()},
+                        spans<float>(out), workers, largest_kept);
   return out;
 }
 
@@ -181,7 +182,7 @@ void expect_close(const Gradients& got, const Gradients& want, double tolerance,
 // What rounding each term of gw once, by up to 2^-23, may add up to; the largest over the channels. gw adds T² terms of
 // both signs, which grow with the distance, and is some √T times less than they are without their signs. The released
 // kernel's terms are as large.
-double rounding_of_gw(const Inputs& in) {
+double rounding_of(const Inputs& in) {
   const std::int64_t tokens = in.shape()[1], channels = in.shape()[2];
   std::vector<double> sums(static_cast<std::size_t>(channels));
   for (std::int64_t row = 0; row < in.shape()[0] * channels; ++row) {
@@ -212,12 +213,29 @@ double largest_of(const Tensor& x) {
   return largest;
 }
 
+struct Want {
+  Gradients gradients;
+  double rounding_of_gw;  // as relative_error has it
+
+  Want(const Inputs& inputs, Wkv form)
+      : gradients(direct(inputs, form)), rounding_of_gw(rounding_of(inputs) / (largest_of(gradients[2]) + 1e-6)) {}
+};
+
+// Every sequence of more than one tile is one of several segments, if it is long enough for them.
+constexpr std::int64_t kInSegments = 0;
+
+void check(const Inputs& inputs, Wkv form, const Want& want, double tolerance = kTolerance,
+           std::int64_t largest_kept = bi_wkv_grad::kLargestKept) {
+  const Gradients got = scan(inputs, form, 1, largest_kept);
+  for (const std::size_t i : {0, 1, 3}) {
+    EXPECT_LE(relative_error(got[i], want.gradients[i]), tolerance) << kNames[i];
+  }
+  EXPECT_LE(relative_error(got[2], want.gradients[2]), tolerance + want.rounding_of_gw) << kNames[2];
+}
+
 void check(const Inputs& inputs, Wkv form, const std::string& name, double tolerance = kTolerance) {
   SCOPED_TRACE(fmt::format("{} {} {}", name_of(form), inputs.shape(), name));
-  const Gradients got = scan(inputs, form), want = direct(inputs, form);
-  for (const std::size_t i : {0, 1, 3}) EXPECT_LE(relative_error(got[i], want[i]), tolerance) << kNames[i];
-  const double rounding = rounding_of_gw(inputs) / (largest_of(want[2]) + 1e-6);  // as relative_error has it
-  EXPECT_LE(relative_error(got[2], want[2]), tolerance + rounding) << kNames[2];
+  check(inputs, form, Want(inputs, form), tolerance);
 }
 
 TEST(BiWkvGrad, MatchesTheReference) {
@@ -234,19 +252,36 @@ TEST(BiWkvGrad, MatchesTheReference) {
 }
 
 TEST(BiWkvGrad, MatchesTheReferenceOnEveryInstructionSet) {
-  testing::for_each_target([] {
-    for (const Wkv form : kForms) {
-      for (const std::int64_t t : {40, 300}) {
-        check(model_inputs(1, t, 37), form, "model");
-        check(random_inputs(1, t, 18, {.k = 300, .w = 0.01F, .w_shift = -0.1F}), form, "k ~ 300");
+  for (const Wkv form : kForms) {
+    for (const std::int64_t t : {40, 300}) {
+      for (const Inputs& inputs :
+           {model_inputs(1, t, 37), random_inputs(1, t, 18, {.k = 300, .w = 0.01F, .w_shift = -0.1F})}) {
+        SCOPED_TRACE(fmt::format("{} {}", name_of(form), inputs.shape()));
+        const Want want(inputs, form);
+        testing::for_each_target([&] { check(inputs, form, want); });
       }
     }
-  });
+  }
 }
 
 TEST(BiWkvGrad, MatchesTheReferenceWhereRunsAreLongerThanTiles) {
   const std::int64_t t = 32 * bi_wkv_scan::kTile + 77;
   check(random_inputs(1, t, 2, {.w = 4.0F / static_cast<float>(t)}), Wkv::kReleasedKernel, "long");
+}
+
+// The order of long sequences (bi_wkv_grad_plan.h), here of shorter ones.
+TEST(BiWkvGrad, MatchesTheReferenceInSegments) {
+  for (const Wkv form : kForms) {
+    for (const std::int64_t t : {300, 1100, 2200}) {
+      for (const float key_scale : {1.0F, 20.0F}) {
+        SCOPED_TRACE(fmt::format("{} T={} k ~ {}", name_of(form), t, key_scale));
+        Inputs inputs = model_inputs(t == 2200 ? 1 : 2, t, 2);
+        for (float& k : inputs.k.mutable_data<float>()) k *= key_scale;
+        const Want want(inputs, form);
+        testing::for_each_target([&] { check(inputs, form, want, kTolerance, kInSegments); });
+      }
+    }
+  }
 }
 
 TEST(BiWkvGrad, MatchesTheGoldenCases) {
@@ -270,15 +305,15 @@ TEST(BiWkvGrad, IsStableForExtremeDecayAndBonus) {
   for (const std::int64_t t : {1, 2, 33, 197, 300}) {
     for (const float w : {-30.0F, -2.0F, -0.5F, 0.0F, 0.5F, 2.0F, 30.0F, 200.0F}) {
       const std::string name = fmt::format("w = {}", w);
-      check(random_inputs(1, t, 17, {.k = 3, .w = 0, .w_shift = w}), Wkv::kPaper, name);
+      check(random_inputs(1, t, 5, {.k = 3, .w = 0, .w_shift = w}), Wkv::kPaper, name);
       // For w > 0 the released kernel subtracts about e^w·e^{k_t}; a large bonus keeps the quotient well-conditioned.
       const float run = static_cast<float>(released_kernel_run(t));
-      check(random_inputs(1, t, 17, {.k = 3, .w = 0, .w_shift = w, .u_shift = std::max(0.0F, w) * run + 8}),
+      check(random_inputs(1, t, 5, {.k = 3, .w = 0, .w_shift = w, .u_shift = std::max(0.0F, w) * run + 8}),
             Wkv::kReleasedKernel, name);
     }
     for (const float u : {-200.0F, -90.0F, -30.0F, 30.0F, 60.0F, 200.0F}) {
       for (const Wkv form : kForms) {
-        check(random_inputs(1, t, 17, {.w = 0.01F, .w_shift = -0.05F, .u_shift = u}), form, fmt::format("u = {}", u));
+        check(random_inputs(1, t, 5, {.w = 0.01F, .w_shift = -0.05F, .u_shift = u}), form, fmt::format("u = {}", u));
       }
     }
   }
@@ -317,16 +352,171 @@ TEST(BiWkvGrad, ChoosesThePathPerBlock) {
 TEST(BiWkvGrad, ResultsDoNotDependOnTheThreads) {
   for (const Wkv form : kForms) {
     for (const float k : {1.0F, 100.0F}) {
-      for (const std::int64_t t : {64, 1025}) {
+      for (const std::int64_t t : {64, 1025, 3000}) {
+        const std::int64_t kept = t == 3000 ? kInSegments : bi_wkv_grad::kLargestKept;
         const Inputs inputs = random_inputs(3, t, 70, {.k = k, .w = 0.001F});
-        const Gradients one = scan(inputs, form, 1);
+        const Gradients one = scan(inputs, form, 1, kept);
         for (const int threads : {2, 7}) {
-          const Gradients many = scan(inputs, form, threads);
+          const Gradients many = scan(inputs, form, threads, kept);
           for (std::size_t i = 0; i < 4; ++i) EXPECT_TRUE(same_bits(many[i], one[i])) << kNames[i];
         }
       }
     }
   }
+}
+
+// Sums go through segments as they go through tiles: gk and gv are the same to the bit.
+TEST(BiWkvGrad, GradientsOfKeysAndValuesDoNotDependOnTheSegments) {
+  for (const Wkv form : kForms) {
+    const Inputs inputs = model_inputs(1, 4000, 5);
+    const Gradients whole = scan(inputs, form), parts = scan(inputs, form, 1, kInSegments);
+    for (const std::size_t i : {0, 1}) EXPECT_TRUE(same_bits(whole[i], parts[i])) << kNames[i];
+  }
+}
+
+// ---- what must hold whatever the numbers ----
+
+TEST(BiWkvGrad, IgnoresAConstantAddedToTheKeys) {
+  for (const Wkv form : kForms) {
+    Inputs inputs = model_inputs(1, 333, 21);
+    // Multiples of 1/256: adding 512 loses nothing.
+    for (float& k : inputs.k.mutable_data<float>()) k = std::round(k * 256) / 256;
+    const Gradients before = scan(inputs, form);
+    for (float& k : inputs.k.mutable_data<float>()) k += 512;
+    const Gradients after = scan(inputs, form);
+    for (std::size_t i = 0; i < 4; ++i) EXPECT_TRUE(same_bits(after[i], before[i])) << kNames[i];
+  }
+}
+
+TEST(BiWkvGrad, IsLinearInTheGradientOfTheResult) {
+  for (const Wkv form : kForms) {
+    for (const float k : {5.0F, 100.0F}) {
+      for (const float factor : {0x1p-40F, 0x1p30F}) {
+        Inputs inputs = random_inputs(1, 333, 21, {.k = k, .w = 0.01F});
+        const Gradients before = scan(inputs, form);
+        for (float& gy : inputs.gy.mutable_data<float>()) gy *= factor;
+        Gradients after = scan(inputs, form);
+        for (std::size_t i = 0; i < 4; ++i) {
+          for (float& x : after[i].mutable_data<float>()) x /= factor;
+          // To the bit, but for entries so small that the factor makes them denormal.
+          EXPECT_LE(relative_error(after[i], before[i]), 1e-20) << kNames[i];
+        }
+      }
+    }
+  }
+}
+
+// A softmax-like mean does not change when all keys grow, nor its value's gradients when all values do: the sum of gk
+// is zero for each channel, and that of gv is that of gy.
+TEST(BiWkvGrad, AddsUpToWhatAMeanOwes) {
+  for (const Wkv form : kForms) {
+    for (const float k : {1.0F, 100.0F}) {
+      const Inputs inputs = random_inputs(1, 300, 5, {.k = k, .w = 0.01F});
+      const Gradients g = scan(inputs, form);
+      for (std::size_t c = 0; c < 5; ++c) {
+        double gk = 0, gv = 0, gy = 0;
+        for (std::size_t t = 0; t < 300; ++t) {
+          gk += g[0].data<float>()[5 * t + c];
+          gv += g[1].data<float>()[5 * t + c];
+          gy += inputs.gy.data<float>()[5 * t + c];
+        }
+        // 300 terms of about 1, each off by kTolerance of the largest at most, all in one direction.
+        EXPECT_NEAR(gk, 0, 300 * kTolerance * largest_of(g[0]));
+        EXPECT_NEAR(gv, gy, 300 * kTolerance * largest_of(g[1]));
+      }
+    }
+  }
+}
+
+// Own weight e^12 against 299 others: v_t − y_t must not be what rounding leaves of two numbers that nearly agree.
+TEST(BiWkvGrad, IsPreciseWhereTokensOutweighTheOthers) {
+  for (const Wkv form : kForms) {
+    for (const std::int64_t t : {2, 300}) check(random_inputs(1, t, 5, {.w = 0.01F, .u_shift = 12}), form, "u ~ 12");
+  }
+}
+
+TEST(BiWkvGrad, GivesTokensOfNoWeightNoGradient) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const Wkv form : kForms) {
+    for (const std::int64_t t : {40, 300}) {
+      Inputs inputs = model_inputs(1, t, 5);
+      const auto k = inputs.k.mutable_data<float>();
+      for (std::size_t i = 0; i < k.size(); ++i) k[i] = i / 5 % 3 == 0 ? -kInfinity : k[i];
+      check(inputs, form, "masked");
+      const Gradients g = scan(inputs, form);
+      for (std::size_t i = 0; i < k.size(); ++i) {
+        if (i / 5 % 3 != 0) continue;
+        EXPECT_EQ(g[0].data<float>()[i], 0);
+        EXPECT_EQ(g[1].data<float>()[i], 0);
+      }
+    }
+  }
+}
+
+TEST(BiWkvGrad, KeepsWhatIsNotANumberWithinItsChannel) {
+  for (const Wkv form : kForms) {
+    for (const std::int64_t t : {20, 300}) {
+      for (const std::size_t input : {0, 1, 2, 3, 4}) {
+        Inputs inputs = model_inputs(1, t, 20);
+        Tensor* const tensors[] = {&inputs.k, &inputs.v, &inputs.w, &inputs.u, &inputs.gy};
+        const auto data = tensors[input]->mutable_data<float>();
+        data[data.size() > 20 ? data.size() / 40 * 20 + 3 : 3] = std::numeric_limits<float>::quiet_NaN();
+        const Gradients g = scan(inputs, form);
+        for (std::size_t i = 0; i < 4; ++i) {
+          bool has_nan = false;
+          for (std::size_t j = 0; j < static_cast<std::size_t>(g[i].elements()); ++j) {
+            const float value = g[i].data<float>()[j];
+            EXPECT_TRUE(j % 20 == 3 || std::isfinite(value)) << "another channel";
+            has_nan = has_nan || std::isnan(value);
+          }
+          EXPECT_TRUE(has_nan || (input == 1 && i == 1)) << kNames[i] << " by input " << input;  // v is not in gv
+        }
+      }
+    }
+  }
+}
+
+// ---- the interface ----
+
+TEST(BiWkvGrad, TakesEmptyTensors) {
+  for (const Wkv form : kForms) {
+    for (const Shape& shape : {Shape{2, 0, 5}, Shape{0, 7, 5}, Shape{2, 300, 0}}) {
+      const Gradients g = scan(model_inputs(shape[0], shape[1], shape[2]), form, 2);
+      for (const std::size_t i : {2, 3}) {
+        for (const float x : g[i].data<float>()) EXPECT_EQ(x, 0);
+      }
+    }
+  }
+}
+
+TEST(BiWkvGrad, RefusesSizesThatDoNotFit) {
+  const std::vector<float> thirty(30), three(3);
+  std::vector<float> gk(30), gv(30), gw(3), gu(3);
+  const Workers workers(1);
+  const auto message = [&](const Shape& shape, const BiWkvBackwardInput<float>& in,
+                           const BiWkvGradients<float>& out) -> std::string {
+    try {
+      bi_wkv_backward(Wkv::kPaper, shape, in, out, workers);
+    } catch (const ShapeError& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  const BiWkvBackwardInput<float> in = {thirty, thirty, three, three, thirty};
+  const BiWkvGradients<float> out = {gk, gv, gw, gu};
+  EXPECT_EQ(message({2, 5, 3}, in, out), "accepted");
+  EXPECT_EQ(message({10, 3}, in, out), "[bi_wkv_backward] k must be [B,T,C], got [10,3]");
+  EXPECT_EQ(message({2, 5, 3}, {thirty, thirty, three, three, three}, out),
+            "[bi_wkv_backward] gy: expected 30 elements, B·T·C of [2,5,3], got 3");
+  EXPECT_EQ(message({2, 5, 3}, in, {gk, gv, gk, gu}),
+            "[bi_wkv_backward] gw: expected 3 elements, C of [2,5,3], got 30");
+  EXPECT_NE(message({2, 5, 3}, {three, thirty, three, three, thirty}, out), "accepted");
+  EXPECT_NE(message({2, 5, 3}, {thirty, three, three, three, thirty}, out), "accepted");
+  EXPECT_NE(message({2, 5, 3}, {thirty, thirty, thirty, three, thirty}, out), "accepted");
+  EXPECT_NE(message({2, 5, 3}, {thirty, thirty, three, thirty, thirty}, out), "accepted");
+  EXPECT_NE(message({2, 5, 3}, in, {gw, gv, gw, gu}), "accepted");
+  EXPECT_NE(message({2, 5, 3}, in, {gk, gw, gw, gu}), "accepted");
+  EXPECT_NE(message({2, 5, 3}, in, {gk, gv, gw, gk}), "accepted");
 }
 
 }  // namespace
