@@ -11,15 +11,21 @@
 //
 //   (N_t, D_t) = P_t + Q_t + λ·S_t + e^u·x_t + (1 − e^w)·X_t
 //
-// Each of these sums is linear in what it is made of, so gradients go through them the other way round. With
-// G_t = (g_t, h_t), the gradient of (N_t, D_t), the gradients of S_{t−1}, P_{t+1} (Q'_{t+1}, P'_{t+1}: before a run
-// that may begin there takes them in) and X_t/(1 − e^w) are, in this order,
+// Each of these sums is linear in what it is made of, so gradients go through them the other way round. G_t = (g_t,
+// h_t) is the gradient of (N_t, D_t). Then
 //
-//   the paper's        PG_{t+1} = λ·PG_t + G_t                   I_{t−1} = λ·I_t + G_t
-//   released kernel's  λ·PG_t, PG as above                       I, J_{t−1} = λ·J_t + G_t, Y_t = e^w·Y_{t+1} + G_t
+//   the gradient of S_{t−1} is PG_t                      PG_{t+1} = λ·PG_t + G_t
+//   the gradient of P_{t+1} is I_t                       I_{t−1} = λ·I_t + G_t
 //
-// where J_{s−1} = λ·I_{s−1} and Y_s is of no avail where a run begins at s: I_{t−1}, J_{t−1} are what t hands on to
-// t − 1. The products of a sum and the gradient of its successor are what λ and e^w get.
+// and for the released kernel, with P' and Q' for P and Q before a run that begins there takes Q in,
+//
+//   the gradient of S_{t−1} is λ·PG_t
+//   the gradient of P'_{t+1} is I_t
+//   the gradient of Q'_{t+1} is J_t                      J_{t−1} = λ·J_t + G_t, but λ·I_{t−1} where t begins a run
+//   the gradient of X_t is (1 − e^w)·Y_t                 Y_t = e^w·Y_{t+1} + G_t, without Y_{t+1} where t + 1 does
+//
+// A token's A and B are the sum of the gradients of all sums that take it in, and λ and e^w get the products of a sum
+// and the gradient of its successor.
 #include <algorithm>
 
 #include "hwy/cache_control.h"
@@ -89,6 +95,8 @@ HWY_NOINLINE bool sweep_behind(const Tile& tile, const float* first_key, State& 
 // P, Q and X within a tile, lanes i….
 template <bool kReleased, bool kCarries>
 struct SumsBefore {
+  static constexpr bool kOfRuns = kReleased && kCarries;
+
   V32 decay, growth, rest_factor;
   Pair before, run, rest;
   Pair before_carry, run_carry, rest_carry;
@@ -104,8 +112,8 @@ struct SumsBefore {
         run(before),
         rest(before),
         before_carry(carry_in<kCarries>(state.sums.before, i)),
-        run_carry(carry_in < kCarries && kReleased > (state.sums.run, i)),
-        rest_carry(carry_in < kCarries && kReleased > (state.sums.rest, i)),
+        run_carry(carry_in<kOfRuns>(state.sums.run, i)),
+        rest_carry(carry_in<kOfRuns>(state.sums.rest, i)),
         power(hn::Set(D32(), 1.0F)),
         rest_power(growth),
         run_length(tile.rows.run),
@@ -220,6 +228,8 @@ HWY_NOINLINE void sweep_gradients(const Tile& tile, State& state) {
 // I, J and Y within a tile, lanes i….
 template <bool kReleased, bool kCarries>
 struct GradientsBehind {
+  static constexpr bool kOfRuns = kReleased && kCarries;
+
   V32 decay, growth, rest_factor;
   Pair all, run, rest;
   Pair all_carry, run_carry, rest_carry;
@@ -235,8 +245,8 @@ struct GradientsBehind {
         run(all),
         rest(all),
         all_carry(carry_in<kCarries>(state.all, i)),
-        run_carry(carry_in < kCarries && kReleased > (state.run, i)),
-        rest_carry(carry_in < kCarries && kReleased > (state.rest, i)),
+        run_carry(carry_in<kOfRuns>(state.run, i)),
+        rest_carry(carry_in<kOfRuns>(state.rest, i)),
         power(hn::Set(D32(), 1.0F)),
         rest_power(power),
         run_length(tile.rows.run),

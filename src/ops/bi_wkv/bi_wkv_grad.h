@@ -53,13 +53,17 @@ struct BiWkvGradients {
 /// Sums are f32 within tiles of tokens, with carries between the tiles, and sums over the batch, in f64. Where
 /// exponents would leave the range of f32 (a key more than 40 below or 30 above that of the first token, less what
 /// weights grow by for w < 0 and u > 0; u < −25; for the released kernel a decay over a run above 1), the 16 channels
-/// concerned take a log-space path in f64 for that batch entry: right for any finite keys, some fifteen times slower. A
-/// key of −inf weighs nothing, and its gradients are zero. |v|, |gy| and |v·gy| may be up to 1e10; parts of gy below
-/// 1e-18 may be lost.
+/// concerned take a log-space path in f64 for that batch entry: right for any finite keys, some seventeen times slower.
+/// A key of −inf weighs nothing, and its gradients are zero. |v| and |gy| may be up to 1e10, |v·gy| up to 1e7; parts of
+/// gy below 1e-18 may be lost.
 ///
-/// Parallel over batch entries and blocks of 16 channels. Takes, for as long as it runs, 576 bytes per token and thread
-/// (960 for Wkv::kReleasedKernel), and 16 per batch entry and channel. The same bits whatever the number of threads.
-/// Throws ShapeError when sizes do not fit, std::bad_alloc when memory is short.
+/// gk, gw and gu are sums of differences v_i − y_t: where these nearly cancel (one other token outweighs all), or add
+/// up to much less than their sizes do, what is left has the absolute error of the parts.
+///
+/// Parallel over batch entries and blocks of 16 channels, the same bits whatever the number of threads. Takes for as
+/// long as it runs, for each thread, 576 bytes a token (960 for Wkv::kReleasedKernel) up to 16384 tokens (10922), and
+/// beyond that 0.6 MiB (1 MiB) however many; for each batch entry and block 256 bytes, beyond that 3 KiB and up to 3
+/// bytes a token. Throws ShapeError when sizes do not fit, std::bad_alloc when memory is short.
 void bi_wkv_backward(Wkv form, const Shape& shape, const BiWkvBackwardInput<float>& in,
                      const BiWkvGradients<float>& out, const Workers& workers);
 
