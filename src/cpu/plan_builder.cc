@@ -558,7 +558,7 @@ class PlanBuilder {
         ValueState& old = root_of(inputs[j]);
         if (state(inputs[j]).constant || old.buffer < 0 || old.bytes != state(id).bytes) continue;
         const int last = old.uses.back();
-        const bool dead = last < i ? s.rows > 0 : last == i && first_output && may_overwrite(i, j) && user == i;
+        const bool dead = last < i ? s.rows > 0 : user == i && last == i && first_output && may_overwrite(i, j);
         if (!dead || taken_.contains(state(inputs[j]).root) || !only_read_by_rows(old, s)) continue;
         taken_.insert({state(inputs[j]).root, id});
         return old.buffer;

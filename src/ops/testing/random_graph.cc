@@ -21,6 +21,8 @@ struct Entry {
   Shape shape() const { return value.shape(); }  // not a reference: the graph grows
 };
 
+std::vector<std::int64_t> extents_of(const Shape& shape) { return {shape.extents().begin(), shape.extents().end()}; }
+
 class Maker {
  public:
   explicit Maker(std::uint64_t seed) : random_(seed) { result_.graph = std::make_unique<Graph>("random"); }
@@ -91,7 +93,7 @@ class Maker {
   }
   // Broadcasts to `shape`: some axes 1, the first ones may be missing.
   Value stretching(const Shape& shape) {
-    std::vector<std::int64_t> extents(shape.extents().begin(), shape.extents().end());
+    std::vector<std::int64_t> extents = extents_of(shape);
     for (std::int64_t& extent : extents) extent = chance(0.4) ? 1 : extent;
     extents.erase(extents.begin(), extents.begin() + between(0, shape.rank()));
     return weight(Shape(extents));
@@ -101,7 +103,7 @@ class Maker {
     return chance(0.3) ? axis - shape.rank() : axis;
   }
   static Shape with(const Shape& shape, int axis, std::int64_t extent) {
-    std::vector<std::int64_t> extents(shape.extents().begin(), shape.extents().end());
+    std::vector<std::int64_t> extents = extents_of(shape);
     extents[static_cast<std::size_t>(axis < 0 ? axis + shape.rank() : axis)] = extent;
     return Shape(extents);
   }
@@ -178,7 +180,7 @@ class Maker {
   }
   void add_reshape() {
     const Entry x = any();
-    std::vector<std::int64_t> extents(x.shape().extents().begin(), x.shape().extents().end());
+    std::vector<std::int64_t> extents = extents_of(x.shape());
     const auto axis = extents.begin() + between(0, x.shape().rank() - 1);
     if (chance(0.5) && axis + 1 != extents.end()) {
       axis[1] *= axis[0];
