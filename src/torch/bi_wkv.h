@@ -9,7 +9,7 @@ namespace weft::torch_engine {
 
 /// The formula of ops/bi_wkv/bi_wkv.h as a tree of sums, in O(B·T·C) time and memory and O(log T) steps, on any device.
 /// Computes in f64 whatever goes in: exponents grow with the number of tokens. Safe for any finite keys. Differentiable
-/// by autograd, which keeps some 30 f64 numbers for each of k's meanwhile.
+/// by autograd, which keeps some hundred f64 numbers for each of k's meanwhile.
 ///
 ///   k, v [B,T,C]   w, u [C]   → [B,T,C], all of one floating type
 at::Tensor bi_wkv_tree(const at::Tensor& k, const at::Tensor& v, const at::Tensor& w, const at::Tensor& u, Wkv wkv);

@@ -30,7 +30,8 @@ auto translated(F&& f) {
     fail<MemoryError>("torch", "{}", line(error));
   } catch (const c10::Error& error) {
     const std::string text = line(error);
-    if (text.find("can't allocate memory") != std::string::npos) fail<MemoryError>("torch", "{}", text);
+    const std::size_t memory = text.find("can't allocate memory");  // behind the name of a file of libtorch's
+    if (memory != std::string::npos) fail<MemoryError>("torch", "{}", text.substr(memory));
     fail<weft::Error>("torch", "{}", text);
   }
 }
