@@ -53,6 +53,9 @@ target_compile_definitions(weft_torch PRIVATE WEFT_VERSION="${PROJECT_VERSION}"
 target_link_libraries(weft_torch PRIVATE weft_options weft_internal ${weft_dependencies} nlohmann_json::nlohmann_json
                                          ${torch_libraries})
 target_link_options(weft_torch PRIVATE -Wl,--exclude-libs,ALL -Wl,--as-needed)
+if(NOT WEFT_SANITIZE) # whose names come with the program
+  target_link_options(weft_torch PRIVATE -Wl,-z,defs) # a lowering that is missing is to fail here
+endif()
 target_precompile_headers(weft_torch PRIVATE <torch/torch.h>)
 set_target_properties(weft_torch PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib
                                             INSTALL_RPATH_USE_LINK_PATH ON)

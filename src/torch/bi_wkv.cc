@@ -2,10 +2,13 @@
 
 #include <array>
 #include <initializer_list>
+#include <span>
 #include <vector>
 
+#include "core/format.h"
 #include "core/threads.h"
 #include "kernel/kernel.h"
+#include "ops/bi_wkv/bi_wkv_grad.h"
 #include "torch/lowering.h"
 
 namespace weft::torch_engine {
@@ -113,48 +116,83 @@ Sums released_kernel(const Sums& tokens, const Tensor& w, const Tensor& u) {
   return total({{by_token(forward), none}, {behind(tokens, w), -w}, {tokens, u}});
 }
 
-// Weft's own kernel, for f32 on the CPU.
-Tensor scan(const Tensor& k, const Tensor& v, const Tensor& w, const Tensor& u, Wkv wkv) {
-  const std::array<Tensor, 4> inputs{k.contiguous(), v.contiguous(), w.contiguous(), u.contiguous()};
+std::span<const float> elements(const Tensor& tensor) {
+  return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
+}
+std::span<float> new_elements(const Tensor& tensor) {
+  return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
+}
+
+// Weft's own kernels, for f32 on the CPU.
+bool has_kernels(const Tensor& tensor) { return tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat; }
+
+Tensor scan(const std::array<Tensor, 4>& inputs, Wkv wkv) {
   std::vector<TensorType> types;
   std::vector<const std::byte*> in;
   for (const Tensor& input : inputs) {
     types.push_back({DType::kF32, Shape(input.sizes().vec())});
-    in.push_back(static_cast<const std::byte*>(input.data_ptr()));
+    in.push_back(std::as_bytes(elements(input)).data());
   }
   const Tensor y = at::empty_like(inputs[0]);
-  std::byte* const out = static_cast<std::byte*>(y.data_ptr());
-  const std::vector<const weft::Tensor*> constants(inputs.size());
+  std::byte* const out = std::as_writable_bytes(new_elements(y)).data();
+  const std::array<const weft::Tensor*, 4> constants{};
   const Workers workers(at::get_num_threads());
   const auto kernel = make_kernel(
       BiWkv{.wkv = wkv},
       {.in = types, .out = {types.data(), 1}, .constants = constants, .threads = workers.count(), .packs = nullptr});
   const Tensor scratch = at::empty({static_cast<std::int64_t>(kernel->scratch_bytes())}, at::kByte);
   workers.enter([&] {
-    kernel->run(
-        {.in = in, .out = {&out, 1}, .scratch = static_cast<std::byte*>(scratch.data_ptr()), .workers = workers});
+    kernel->run({.in = in,
+                 .out = {&out, 1},
+                 .scratch = reinterpret_cast<std::byte*>(scratch.data_ptr<std::uint8_t>()),
+                 .workers = workers});
   });
   return y;
+}
+
+variable_list scan_backward(const std::array<Tensor, 4>& inputs, const Tensor& gradient, Wkv wkv) {
+  variable_list result;
+  for (const Tensor& input : inputs) result.push_back(at::empty_like(input));
+  const BiWkvBackwardInput<float> in{.k = elements(inputs[0]),
+                                     .v = elements(inputs[1]),
+                                     .w = elements(inputs[2]),
+                                     .u = elements(inputs[3]),
+                                     .gy = elements(gradient)};
+  const BiWkvGradients<float> out{.k = new_elements(result[0]),
+                                  .v = new_elements(result[1]),
+                                  .w = new_elements(result[2]),
+                                  .u = new_elements(result[3])};
+  bi_wkv_backward(wkv, Shape(inputs[0].sizes().vec()), in, out, Workers(at::get_num_threads()));
+  return result;
+}
+
+// The tree once more, recorded.
+variable_list tree_backward(const std::array<Tensor, 4>& inputs, const Tensor& gradient, Wkv wkv) {
+  variable_list leaves;
+  for (const Tensor& input : inputs) leaves.push_back(input.detach().requires_grad_());
+  const torch::AutoGradMode record(true);
+  const Tensor y = bi_wkv_tree(leaves[0], leaves[1], leaves[2], leaves[3], wkv);
+  return torch::autograd::grad({y}, leaves, {gradient}, /*retain_graph=*/false, /*create_graph=*/false,
+                               /*allow_unused=*/true);  // one token has no use for w
 }
 
 struct Mixer : public Function<Mixer> {
   static Tensor forward(AutogradContext* context, const Tensor& k, const Tensor& v, const Tensor& w, const Tensor& u,
                         Wkv wkv) {
-    context->save_for_backward({k, v, w, u});
+    const std::array<Tensor, 4> inputs{k.contiguous(), v.contiguous(), w.contiguous(), u.contiguous()};
+    context->save_for_backward({inputs.begin(), inputs.end()});
     context->saved_data["wkv"] = static_cast<std::int64_t>(wkv);
-    const bool has_scan = k.device().is_cpu() && k.scalar_type() == at::kFloat;
-    return has_scan ? scan(k, v, w, u, wkv) : bi_wkv_tree(k, v, w, u, wkv);
+    return has_kernels(k) ? scan(inputs, wkv) : bi_wkv_tree(k, v, w, u, wkv);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    variable_list inputs;
-    for (const Tensor& saved : context->get_saved_variables()) inputs.push_back(saved.detach().requires_grad_());
+    require<UnsupportedError>(!at::GradMode::is_enabled(), "bi_wkv", "libtorch can differentiate this once only");
+    const variable_list saved = context->get_saved_variables();
+    const std::array<Tensor, 4> inputs{saved[0], saved[1], saved[2], saved[3]};
     const auto wkv = static_cast<Wkv>(context->saved_data["wkv"].toInt());
-    const torch::AutoGradMode record(true);
-    const Tensor y = bi_wkv_tree(inputs[0], inputs[1], inputs[2], inputs[3], wkv);
+    const Tensor gradient = gradients[0].contiguous();
     variable_list result =
-        torch::autograd::grad({y}, inputs, {gradients[0]}, /*retain_graph=*/false, /*create_graph=*/false,
-                              /*allow_unused=*/true);  // one token has no use for w
-    result.emplace_back();                             // of wkv
+        has_kernels(inputs[0]) ? scan_backward(inputs, gradient, wkv) : tree_backward(inputs, gradient, wkv);
+    result.emplace_back();  // of wkv
     return result;
   }
 };

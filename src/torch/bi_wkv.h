@@ -14,8 +14,9 @@ namespace weft::torch_engine {
 ///   k, v [B,T,C]   w, u [C]   → [B,T,C], all of one floating type
 at::Tensor bi_wkv_tree(const at::Tensor& k, const at::Tensor& v, const at::Tensor& w, const at::Tensor& u, Wkv wkv);
 
-/// The same by the fastest way for the device and type: weft's own scan for f32 on the CPU, else the tree. Between the
-/// forward and the backward pass nothing is kept but the inputs.
+/// The same by the fastest way for the device and type: weft's own scan and its gradient (ops/bi_wkv/bi_wkv_grad.h) for
+/// f32 on the CPU, else the tree, which the backward pass computes again. Nothing is kept between the passes but the
+/// inputs. Can be differentiated once. Without elements the result is no part of autograd's record.
 at::Tensor bi_wkv(const at::Tensor& k, const at::Tensor& v, const at::Tensor& w, const at::Tensor& u, Wkv wkv);
 
 }  // namespace weft::torch_engine

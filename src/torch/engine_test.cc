@@ -22,9 +22,9 @@ using testing::random_tensor;
 using testing::refuses;
 using Weights = std::map<std::string, Tensor, std::less<>>;
 
-// Whatever the CPU engine passes, at the same tolerances, and the gradients, too.
-void verify_all(const fs::path& folder, int expected) {
-  const auto torch = load_torch_engine();
+// Whatever the CPU engine passes, at the same tolerances, and the gradients, too. In f64 bi_wkv is another program.
+void verify_all(const fs::path& folder, DType dtype, int expected) {
+  const auto torch = load_torch_engine({.dtype = dtype});
   int known = 0;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     if (!entry.is_directory()) continue;
@@ -48,12 +48,16 @@ void verify_all(const fs::path& folder, int expected) {
   EXPECT_GE(known, expected);
 }
 
-TEST(TorchEngine, PassesTheReferenceCases) { verify_all(WEFT_SOURCE_DIR "/tests/golden", 13); }
+class TorchGolden : public ::testing::TestWithParam<DType> {};
+INSTANTIATE_TEST_SUITE_P(Precision, TorchGolden, ::testing::Values(DType::kF32, DType::kF64),
+                         [](const auto& test) { return std::string(name_of(test.param)); });
 
-TEST(TorchEngine, PassesFurtherReferenceCases) {
+TEST_P(TorchGolden, PassesTheReferenceCases) { verify_all(WEFT_SOURCE_DIR "/tests/golden", GetParam(), 13); }
+
+TEST_P(TorchGolden, PassesFurtherReferenceCases) {
   const fs::path folder = fs::path(WEFT_TEST_DATA) / "golden";
   if (!fs::exists(folder)) GTEST_SKIP() << folder << " is not there";
-  verify_all(folder, 13);
+  verify_all(folder, GetParam(), 13);
 }
 
 // y = x·wᵀ, and z, which depends on nothing that could have a gradient but x itself.

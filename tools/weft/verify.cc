@@ -45,7 +45,7 @@ void declare(CLI::App& app, Options& o) {
       "  weft verify tests/golden/*\n"
       "  weft verify --dtype int8 tests/golden/vrwkv-*\n"
       "  weft verify --engine reference --all tests/golden/vrwkv-plain\n"
-      "  weft verify --engine torch --grad tests/golden/*");
+      "  weft verify --engine torch --grad tests/golden/vrwkv-*");
 }
 
 Json to_json(const VerifyCheck& check) {
