@@ -9,7 +9,7 @@ BUILD_PACKAGES := g++ cmake ninja-build ccache pkg-config libdnnl-dev libhwy-dev
                   libminizip-dev nlohmann-json3-dev libcli11-dev libfmt-dev libonnx-dev libprotobuf-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) libgtest-dev libbenchmark-dev
 TORCH_PACKAGES := libtorch-dev libopenblas-dev
-LINT_PACKAGES := $(TEST_PACKAGES) $(TORCH_PACKAGES) clang-format clang-tidy libomp-dev
+LINT_PACKAGES := $(TEST_PACKAGES) clang-format clang-tidy libomp-dev
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang libclang-rt-dev libomp-dev
 FUZZ_TARGETS := fuzz_pth fuzz_safetensors fuzz_npy fuzz_json
 FUZZ_SECONDS ?= 60
