@@ -44,6 +44,7 @@ class PlanBuilder {
     bind_outputs();
     schedule();
     group();
+    if (precision_ != DType::kF32) narrow();
     place();
   }
 
@@ -170,6 +171,11 @@ class PlanBuilder {
     std::vector<int> inputs = node.inputs;
     int scales = -1;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (constants[i] && is_worth_rounding(node, i) && kernel->reads_bf16(static_cast<int>(i))) {
+        inputs[i] = rounded(inputs[i]);
+        kernel->give_bf16(static_cast<int>(i));
+        continue;
+      }
       const DType encoding = kernel->encoding(static_cast<int>(i));
       if (encoding == DType::kF32) continue;
       const Encoded copy = encoded(inputs[i], encoding, node.place);
@@ -184,6 +190,20 @@ class PlanBuilder {
     append(std::move(kernel), std::string(node.operation.name()), node.place, node.operation.macs(in),
            {std::move(inputs), std::move(outputs)});
     if (decoder) append(std::move(decoder), "decode", node.place, 0, {{raw, scales}, {result}});
+  }
+
+  // Whether input `i` of a node, a constant, is as large as its result: the positional embedding of a large picture.
+  bool is_worth_rounding(const Graph::Node& node, std::size_t i) {
+    const Shape& shape = graph_.value(node.inputs[i]).type.shape;
+    return precision_ != DType::kF32 && row_count(shape) > 1 &&
+           shape.elements() == graph_.value(node.outputs[0]).type.shape.elements();
+  }
+
+  // A constant in bf16.
+  int rounded(int id) {
+    const int copy = new_value(state(id).bytes / 2);
+    state(copy).constant = state(id).constant->to(DType::kBF16);
+    return copy;
   }
 
   // The maker of the node's input, when nobody else wants that input; else null.
@@ -358,6 +378,43 @@ class PlanBuilder {
         s.sections.back().last = i;
       }
     }
+  }
+
+  // What is in memory between two stages is rounded to bf16 where its maker and all its readers can: half the bytes to
+  // write, to keep and to read. (Norms cannot, so that the residual stream stays in f32.)
+  void narrow() {
+    for (int i = 0; i < static_cast<int>(plan_.steps_.size()); ++i) {
+      const int id = operands(i).outputs[0];
+      const ValueState& value = root_of(id);
+      const bool crosses = std::ranges::any_of(value.uses, [&](int user) { return stage_of(user) != stage_of(i); });
+      if (crosses && may_narrow(id) && step(i).kernel->encode_output(DType::kBF16)) give_bf16(id);
+    }
+  }
+
+  template <class F>
+  void for_each_use(int id, F&& use) {
+    for (const int user : root_of(id).uses) {
+      for (std::size_t j = 0; j < operands(user).inputs.size(); ++j) {
+        if (state(operands(user).inputs[j]).root == state(id).root) use(user, static_cast<int>(j));
+      }
+    }
+  }
+
+  bool may_narrow(int id) {
+    bool may = root_of(id).port < 0;
+    for_each_use(id, [&](int user, int input) {
+      const Kernel& kernel = *step(user).kernel;
+      may = may && kernel.reads_bf16(input) && (!kernel.moves() || may_narrow(operands(user).outputs[0]));
+    });
+    return may;
+  }
+
+  void give_bf16(int id) {
+    root_of(id).bytes /= 2;
+    for_each_use(id, [&](int user, int input) {
+      step(user).kernel->give_bf16(input);
+      if (step(user).kernel->moves()) give_bf16(operands(user).outputs[0]);
+    });
   }
 
   // ---- from values to places ----

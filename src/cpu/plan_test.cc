@@ -416,6 +416,42 @@ TEST(Plan, ARowAmongManyGivesWhatItGivesAlone) {
   }
 }
 
+// What crosses the stages of a mixing block (the norm, k, v, r, y) is bf16, and the constant; the residual stream is
+// not.
+TEST(Plan, InFewerBitsWhatLiesBetweenStagesTakesHalfTheMemory) {
+  const auto block = [](int side) {
+    const std::int64_t tokens = std::int64_t{side} * side, channels = 40;
+    auto graph = std::make_unique<Graph>("block");
+    const Scope s(*graph);
+    const Value x = graph->input("x", {DType::kF32, {1, tokens, channels}});
+    const auto vector = [&](const char* name) { return s.param(name, {channels}, init::constant(0)); };
+    const auto mixed_by = [&](const char* name, Value a, Value b) {
+      return linear(lerp(a, b, vector(fmt::format("mix_{}", name).c_str())), s[name], channels, init::constant(0));
+    };
+    const Value stream = add(x, s.param("pos_embed", {1, tokens, channels}, init::constant(0)));
+    const Value z = layer_norm(stream, s["norm"], 1e-5F);
+    const Value shifted = q_shift(z, {.height = side, .width = side});
+    const Value k = mixed_by("key", z, shifted), v = mixed_by("value", z, shifted);
+    const Value y = mul(sigmoid(mixed_by("receptance", z, shifted)), bi_wkv(k, v, vector("w"), vector("u")));
+    const Value out = add(stream, linear(y, s["output"], channels, init::constant(0)));
+    graph->output("y", layer_norm(out, s["last"], 1e-5F));
+    return graph;
+  };
+  expect_near_reference(*block(12), random_tensor({1, 144, 40}, 9), 8);
+
+  const Workers workers(1);
+  const auto large = block(128);
+  const auto arena = [&](DType dtype) {
+    return Plan(*large, random_weights(*large), workers, std::make_shared<PackCache>(), dtype).arena_bytes();
+  };
+  const std::size_t value = 128 * 128 * 40 * sizeof(float);
+  // x and four others while the scan's neighbours run; tiles take less than a half.
+  EXPECT_LT(arena(DType::kF32), 11 * value / 2);
+  EXPECT_GT(arena(DType::kF32), 5 * value);
+  for (const DType dtype : {DType::kBF16, DType::kI8}) EXPECT_LT(arena(dtype), 7 * value / 2);
+  EXPECT_EQ(count_steps(*large, DType::kI8, "encode"), 0);
+}
+
 TEST(Plan, ASecondActivationIsNotLost) {
   Graph graph("twice");
   const Value x = graph.input("x", {DType::kF32, {5, 10}});

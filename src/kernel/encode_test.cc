@@ -234,6 +234,12 @@ TEST(Encode, Int8RangesAtTheEndsOfF32AreNeverSilentlyWrong) {
   });
 }
 
+EncodedRows f32_rows(float* y) { return {.rows = reinterpret_cast<std::byte*>(y)}; }
+EncodedRows bf16_rows(std::uint16_t* y) { return {.encoding = DType::kBF16, .rows = reinterpret_cast<std::byte*>(y)}; }
+EncodedRows i8_rows(std::uint8_t* y, RowScale* scales, float* scratch) {
+  return {.encoding = DType::kI8, .rows = reinterpret_cast<std::byte*>(y), .scales = scales, .scratch = scratch};
+}
+
 struct Columns {
   std::vector<float> raw, sums, bias;
   std::vector<RowScale> scales;
@@ -272,13 +278,16 @@ TEST(Encode, DecodesAsTheScalarFormula) {
           const Decoding d{
               .n = n, .sums = c.sums.data(), .bias = with_bias ? c.bias.data() : nullptr, .activation = activation};
           Fenced<float> y(kRows * n);
-          decode_rows(d, c.scales.data(), c.raw.data(), y.data(), kRows);
+          decode_rows(d, c.scales.data(), c.raw.data(), f32_rows(y.data()), kRows);
           std::vector<float> in_place = c.raw;
-          decode_rows(d, c.scales.data(), in_place.data(), in_place.data(), kRows);
+          decode_rows(d, c.scales.data(), in_place.data(), f32_rows(in_place.data()), kRows);
+          Fenced<std::uint16_t> rounded(kRows * n);
+          decode_rows(d, c.scales.data(), c.raw.data(), bf16_rows(rounded.data()), kRows);
           for (std::int64_t i = 0; i < kRows * n; ++i) {
             const float got = y[static_cast<std::size_t>(i)];
             ASSERT_NEAR(got, decoded(c, d, i / n, i % n), decoding_bound(c, d, i / n, i % n)) << n;
             ASSERT_EQ(got, in_place[static_cast<std::size_t>(i)]);
+            ASSERT_EQ(rounded[static_cast<std::size_t>(i)], nearest_bf16(got));
           }
         }
       }
@@ -286,7 +295,7 @@ TEST(Encode, DecodesAsTheScalarFormula) {
   });
 }
 
-TEST(Encode, RecodesAsDecodingAndEncodingWould) {
+TEST(Encode, DecodesToInt8AsDecodingAndEncodingWould) {
   constexpr std::int64_t kRows = 3;
   testing::for_each_target([&] {
     for (const std::int64_t n : kWidths) {
@@ -296,9 +305,9 @@ TEST(Encode, RecodesAsDecodingAndEncodingWould) {
         Fenced<std::uint8_t> y(kRows * n);
         Fenced<RowScale> y_scales(kRows);
         Fenced<float> scratch(n);
-        recode_rows(d, c.scales.data(), c.raw.data(), y.data(), y_scales.data(), kRows, scratch.data());
+        decode_rows(d, c.scales.data(), c.raw.data(), i8_rows(y.data(), y_scales.data(), scratch.data()), kRows);
         std::vector<float> plain(static_cast<std::size_t>(kRows * n));
-        decode_rows(d, c.scales.data(), c.raw.data(), plain.data(), kRows);
+        decode_rows(d, c.scales.data(), c.raw.data(), f32_rows(plain.data()), kRows);
         for (std::int64_t i = 0; i < kRows * n; ++i) {
           const std::int64_t row = i / n;
           const RowScale s = y_scales[static_cast<std::size_t>(row)];
@@ -320,11 +329,11 @@ TEST(Encode, DecodingPassesANaNOn) {
       for (const Activation activation : {Activation::kNone, Activation::kSquaredRelu}) {
         const Decoding d{.n = n, .sums = c.sums.data(), .bias = nullptr, .activation = activation};
         Fenced<float> y(2 * n);
-        decode_rows(d, c.scales.data(), c.raw.data(), y.data(), 2);
+        decode_rows(d, c.scales.data(), c.raw.data(), f32_rows(y.data()), 2);
         Fenced<std::uint8_t> q(2 * n);
         Fenced<RowScale> scales(2);
         Fenced<float> scratch(n);
-        recode_rows(d, c.scales.data(), c.raw.data(), q.data(), scales.data(), 2, scratch.data());
+        decode_rows(d, c.scales.data(), c.raw.data(), i8_rows(q.data(), scales.data(), scratch.data()), 2);
         for (std::int64_t i = 0; i < 2 * n; ++i) ASSERT_EQ(std::isnan(y[static_cast<std::size_t>(i)]), i >= n);
         EXPECT_TRUE(std::isfinite(scales[0].scale));
         EXPECT_TRUE(std::isnan(scales[1].scale));

@@ -77,6 +77,12 @@ class Kernel {
   virtual bool may_overwrite(int /*i*/) const { return false; }
   /// How input `i` must be stored: kF32 as it is, kBF16 or kI8 in encoded rows (kernel/encode.h).
   virtual DType encoding(int /*i*/) const { return DType::kF32; }
+  /// Whether it can read input `i` (which asks for no encoding) in bf16 as well as in f32.
+  virtual bool reads_bf16(int /*i*/) const { return false; }
+  /// Says that input `i` will come in bf16.
+  virtual void give_bf16(int /*i*/) {}
+  /// Whether output 0 is elements of input 0, moved: it is stored as input 0 is.
+  virtual bool moves() const { return false; }
   /// Asks the kernel to apply this to output 0 in passing (a ReLU may then drop a NaN). False: it cannot, or has one.
   virtual bool absorb(Activation /*activation*/) { return false; }
   /// Asks it to store output 0 in this encoding (in kI8 the scales are then output 1). False: it cannot.

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::HWY_NAMESPACE {
@@ -39,6 +40,65 @@ HWY_INLINE void store_n(hwy::HWY_NAMESPACE::Vec<D> values, D d, float* to, std::
 #else
   hn::BlendedStore(values, hn::FirstN(d, count), d, to);
 #endif
+}
+
+/// bf16 elements at `from` as f32.
+template <class D>
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> load_bf16(D d, const std::uint16_t* from) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::RebindToUnsigned<D> du;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(hn::Rebind<std::uint16_t, D>(), from))));
+}
+
+/// The first `count` < Lanes(d) of them, zero beyond. Reads nothing else.
+template <class D>
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> load_bf16_n(D d, const std::uint16_t* from, std::size_t count) {
+  HWY_ALIGN std::uint16_t lanes[hwy::HWY_NAMESPACE::MaxLanes(D())] = {};
+  std::copy_n(from, count, lanes);
+  return load_bf16(d, lanes);
+}
+
+/// The bits of x, of which the upper 16 are its bf16 form, rounded to nearest even; a NaN stays one.
+template <class D>
+HWY_INLINE auto round_to_bf16(D /*d*/, hwy::HWY_NAMESPACE::Vec<D> x) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = hn::BitCast(du, x);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
+  const auto rounded = hn::Add(hn::Add(bits, hn::Set(du, 0x7FFF)), odd);
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(x)), hn::Set(du, 0x7FC00000), rounded);
+}
+
+/// In bf16.
+template <class D>
+HWY_INLINE void store_bf16(hwy::HWY_NAMESPACE::Vec<D> x, D d, std::uint16_t* to) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::Rebind<std::uint16_t, D> d16;
+  hn::StoreU(hn::TruncateTo(d16, hn::ShiftRight<16>(round_to_bf16(d, x))), d16, to);
+}
+
+/// Two vectors, one behind the other.
+template <class D>
+HWY_INLINE void store_bf16(hwy::HWY_NAMESPACE::Vec<D> first, hwy::HWY_NAMESPACE::Vec<D> second, D d,
+                           std::uint16_t* to) {
+  namespace hn = hwy::HWY_NAMESPACE;
+#if HWY_TARGET == HWY_SCALAR
+  store_bf16(first, d, to);
+  store_bf16(second, d, to + hn::Lanes(d));
+#else
+  const hn::Repartition<std::uint16_t, D> d16;
+  const auto low = hn::BitCast(d16, round_to_bf16(d, first));
+  const auto high = hn::BitCast(d16, round_to_bf16(d, second));
+  hn::StoreU(hn::ConcatOdd(d16, high, low), d16, to);
+#endif
+}
+
+/// The same of the first `count` < Lanes(d) lanes; writes nothing else.
+template <class D>
+HWY_INLINE void store_bf16_n(hwy::HWY_NAMESPACE::Vec<D> x, D d, std::uint16_t* to, std::size_t count) {
+  HWY_ALIGN std::uint16_t lanes[hwy::HWY_NAMESPACE::MaxLanes(D())];
+  store_bf16(x, d, lanes);
+  std::copy_n(lanes, count, to);
 }
 
 /// e^x for x in [−87, 88], within 1.5 units of the last place and 1 for x = 0. There is no clamp and no special case,

@@ -28,6 +28,9 @@ double rounding_tolerance(const Graph& graph, DType products) {
     } else if (node.operation.as<Linear>() || node.operation.as<PatchEmbed>()) {
       const Shape& weight = graph.value(node.inputs[1]).type.shape;  // [N,…], K elements each
       squares += 2 * (products == DType::kBF16 ? kBF16Operand : int8_operand(weight.elements() / weight[0]));
+      squares += kBF16Operand;
+    } else if (node.operation.as<LayerNorm>()) {
+      squares += kBF16Operand;
     }
   }
   return kSafety * std::sqrt(squares);

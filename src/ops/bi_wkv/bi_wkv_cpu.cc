@@ -35,9 +35,7 @@ class BiWkvKernel final : public Kernel {
         columns_(batch_ * ((channels_ + kBlock - 1) / kBlock)),
         threads_(threads),
         tiling_(shape[1], form),
-        past_cache_(3 * shape.elements() * static_cast<std::int64_t>(sizeof(float)) > kLargestInCache),
-        by_column_(tiling_.count() == 1 ||
-                   (tiling_.tokens() <= kLongestKept && columns_ >= 2 * threads && !past_cache_)) {
+        elements_(shape.elements()) {
     // Left to itself, each call that the first run prepares would look for the instruction set anew.
     if (!hwy::GetChosenTarget().IsInitialized()) hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   }
@@ -47,23 +45,31 @@ class BiWkvKernel final : public Kernel {
     return record_bytes() + coefficient_bytes() + key_bytes() + tile_fit_bytes() + fit_bytes() +
            static_cast<std::size_t>(threads_) * buffer_bytes();
   }
-  bool may_overwrite(int i) const override { return i == 0 || i == 1; }
+  bool may_overwrite(int i) const override {
+    return (i == 0 && k_is_bf16_ == y_is_bf16_) || (i == 1 && v_is_bf16_ == y_is_bf16_);
+  }
+  bool reads_bf16(int i) const override { return i == 0 || i == 1; }
+  void give_bf16(int i) override { (i == 0 ? k_is_bf16_ : v_is_bf16_) = true; }
+  bool encode_output(DType encoding) override { return y_is_bf16_ = encoding == DType::kBF16; }
 
   void run(const KernelArgs& args) const noexcept override {
     if (columns_ == 0 || tiling_.count() == 0) return;
     std::byte* next = args.scratch;
     const auto take = [&](std::size_t bytes) { return std::exchange(next, next + bytes); };
-    const Scan scan{.k = args.input(0),
-                    .v = args.input(1),
+    const Scan scan{.k = args.in[0],
+                    .v = args.in[1],
                     .w = args.input(2),
                     .u = args.input(3),
-                    .y = args.output(),
+                    .y = args.out[0],
+                    .k_is_bf16 = k_is_bf16_,
+                    .v_is_bf16 = v_is_bf16_,
+                    .y_is_bf16 = y_is_bf16_,
                     .batch = batch_,
                     .channels = channels_,
                     .form = form_,
                     .tiling = tiling_,
-                    .by_column = by_column_,
-                    .past_cache = past_cache_ && channels_ % kBlock == 0 && is_aligned(args.output()),
+                    .by_column = by_column(),
+                    .past_cache = past_cache() && channels_ % kBlock == 0 && is_aligned(args.out[0]),
                     .records = reinterpret_cast<float*>(take(record_bytes())),
                     .coefficients = reinterpret_cast<Coefficients*>(take(coefficient_bytes())),
                     .first_key = reinterpret_cast<float*>(take(key_bytes())),
@@ -97,7 +103,7 @@ class BiWkvKernel final : public Kernel {
       });
     };
 
-    if (by_column_) return for_each_column(tiling_.tokens(), HWY_DYNAMIC_DISPATCH(scan_column));
+    if (scan.by_column) return for_each_column(tiling_.tokens(), HWY_DYNAMIC_DISPATCH(scan_column));
     for_each_column(kTile, HWY_DYNAMIC_DISPATCH(prepare_column));
     for_each_tile(HWY_DYNAMIC_DISPATCH(aggregate_tile));
     for_each_column(2 * tiling_.count(), HWY_DYNAMIC_DISPATCH(combine_column));
@@ -111,6 +117,13 @@ class BiWkvKernel final : public Kernel {
   }
 
  private:
+  bool past_cache() const {
+    const auto size = [](bool is_bf16) { return is_bf16 ? 2 : 4; };
+    return elements_ * (size(k_is_bf16_) + size(v_is_bf16_) + size(y_is_bf16_)) > kLargestInCache;
+  }
+  bool by_column() const {
+    return tiling_.count() == 1 || (tiling_.tokens() <= kLongestKept && columns_ >= 2 * threads_ && !past_cache());
+  }
   std::size_t columns() const { return static_cast<std::size_t>(columns_); }
   std::size_t tiles() const { return static_cast<std::size_t>(tiling_.count()); }
   std::size_t record_bytes() const { return columns() * tiles() * kRows * kBlock * sizeof(float); }
@@ -119,14 +132,15 @@ class BiWkvKernel final : public Kernel {
   std::size_t tile_fit_bytes() const { return round_up(columns() * tiles()); }
   std::size_t fit_bytes() const { return round_up(columns()); }
   std::size_t buffer_bytes() const {
-    return static_cast<std::size_t>(buffer_floats(tiling_, by_column_)) * sizeof(float);
+    return static_cast<std::size_t>(buffer_floats(tiling_, by_column())) * sizeof(float);
   }
 
   Wkv form_;
   std::int64_t batch_, channels_, columns_;
   int threads_;
   Tiling tiling_;
-  bool past_cache_, by_column_;
+  std::int64_t elements_;
+  bool k_is_bf16_ = false, v_is_bf16_ = false, y_is_bf16_ = false;
 };
 
 }  // namespace

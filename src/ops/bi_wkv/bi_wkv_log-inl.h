@@ -5,6 +5,7 @@
 
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "ops/bi_wkv/bi_wkv_rows-inl.h"
 #include "ops/bi_wkv/bi_wkv_scan.h"
 
 // clang-format off
@@ -21,7 +22,6 @@ namespace weft::bi_wkv_scan {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using D32 = hn::CappedTag<float, kBlock>;
 using D64 = hn::CappedTag<double, kBlock / 2>;
 using V64 = hn::Vec<D64>;
 
@@ -99,7 +99,8 @@ struct LogCoefficients {
 // Takes the tokens of a tile, last to first, into the backward sum of lanes i…; with kKeep writes the sum over the
 // tokens behind each one into `kept` before that.
 template <bool kKeep>
-HWY_INLINE void log_backward(const Rows& rows, const LogCoefficients& c, std::int64_t i, double* sum, double* kept) {
+HWY_INLINE void log_backward(const Rows<float>& rows, const LogCoefficients& c, std::int64_t i, double* sum,
+                             double* kept) {
   const D64 d;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto w = load_f64(c.w + i);
@@ -120,7 +121,7 @@ HWY_INLINE void log_backward(const Rows& rows, const LogCoefficients& c, std::in
 
 // The forward sums as in Carry, kSize f64 each: before (P), run (Q), rest (R, here including token t itself).
 template <bool kReleased>
-HWY_INLINE void log_forward(const Rows& rows, const LogCoefficients& c, std::int64_t i, std::int64_t begin,
+HWY_INLINE void log_forward(const Rows<float>& rows, const LogCoefficients& c, std::int64_t i, std::int64_t begin,
                             std::int64_t run_length, double* sums, const double* kept) {
   const D64 d;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -184,13 +185,13 @@ void log_column(const Unit& unit) {
   for (std::int64_t tile = tiling.count() - 1; tile >= 0; --tile) {
     std::memcpy(record(tile), sums, LogSum::kSize * sizeof(double));
     if (tile == 0) break;
-    const Rows rows = unit.open(tiling.begin(tile), tiling.end(tile));
+    const Rows<float> rows = open_rows<float>(unit, tiling.begin(tile), tiling.end(tile));
     for (std::int64_t i = 0; i < kBlock; i += lanes) log_backward<false>(rows, c, i, sums, nullptr);
   }
   for (int sum = 0; sum < 3; ++sum) LogSum::clear(sums + sum * LogSum::kSize);
   for (std::int64_t tile = 0; tile < tiling.count(); ++tile) {
     const std::int64_t begin = tiling.begin(tile);
-    const Rows rows = unit.open(begin, tiling.end(tile));
+    const Rows<float> rows = open_rows<float>(unit, begin, tiling.end(tile));
     for (std::int64_t i = 0; i < kBlock; i += lanes) {
       log_backward<true>(rows, c, i, record(tile), kept);
       if (scan.form == Wkv::kReleasedKernel) {
@@ -199,7 +200,7 @@ void log_column(const Unit& unit) {
         log_forward<false>(rows, c, i, begin, tiling.run(), sums, kept);
       }
     }
-    rows.close();
+    close_rows(unit, rows, begin);
   }
 }
 

@@ -6,6 +6,7 @@
 #include "hwy/highway.h"
 #include "kernel/simd.h"
 #include "ops/bi_wkv/bi_wkv_log-inl.h"
+#include "ops/bi_wkv/bi_wkv_rows-inl.h"
 #include "ops/bi_wkv/bi_wkv_scan.h"
 
 // clang-format off
@@ -75,8 +76,8 @@ HWY_INLINE bool all_fit(VInt farthest, const float* reach) {
 
 // Sweep 1. kWithRest: the sums kRest are wanted too. kKeep: leaves e^k and e^k·v in `kept`, a row of kBlock each for
 // every token.
-template <bool kWithRest, bool kKeep>
-HWY_INLINE bool aggregate(const Rows& rows, const Coefficients& c, const float* first_key, bool starts_run,
+template <bool kWithRest, bool kKeep, class T>
+HWY_INLINE bool aggregate(const Rows<T>& rows, const Coefficients& c, const float* first_key, bool starts_run,
                           float* record, [[maybe_unused]] float* kept) {
   const D32 d;
   bool fits = true;
@@ -92,8 +93,8 @@ HWY_INLINE bool aggregate(const Rows& rows, const Coefficients& c, const float* 
     for (std::int64_t t = 0; t < rows.tokens; ++t) {
       hwy::Prefetch(rows.after(rows.k, t));
       hwy::Prefetch(rows.after(rows.v, t));
-      const auto e = weigh(hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first), middle, farthest);
-      const auto ev = hn::Mul(e, hn::LoadU(d, rows.v + t * rows.stride + i));
+      const auto e = weigh(hn::Sub(load_row(rows.k + t * rows.stride + i), first), middle, farthest);
+      const auto ev = hn::Mul(e, load_row(rows.v + t * rows.stride + i));
       if constexpr (kKeep) {
         hn::Store(e, d, kept + 2 * t * kBlock + i);
         hn::Store(ev, d, kept + (2 * t + 1) * kBlock + i);
@@ -203,8 +204,8 @@ HWY_INLINE void combine_tiles(const Scan& scan, std::int64_t column, const float
 // A carry may be the sum over a million tokens: multiplied by e^{−w} ≈ 1 token after token, it would round the same way
 // each time. So the sums within the tile start from zero and the carries come in through a power of e^{−w}, whose error
 // the numerator and the denominator share.
-template <bool kReleased, bool kCarries, bool kKept>
-HWY_INLINE bool sum_behind(const Rows& rows, const Coefficients& c, const float* first_key, const float* record,
+template <bool kReleased, bool kCarries, bool kKept, class T>
+HWY_INLINE bool sum_behind(const Rows<T>& rows, const Coefficients& c, const float* first_key, const float* record,
                            float* kept, float* late) {
   const D32 d;
   bool fits = true;
@@ -227,8 +228,8 @@ HWY_INLINE bool sum_behind(const Rows& rows, const Coefficients& c, const float*
       } else {
         hwy::Prefetch(rows.after(rows.k, rows.tokens - 1 - t));
         hwy::Prefetch(rows.after(rows.v, rows.tokens - 1 - t));
-        e = weigh(hn::Sub(hn::LoadU(d, rows.k + t * rows.stride + i), first), middle, farthest);
-        ev = hn::Mul(e, hn::LoadU(d, rows.v + t * rows.stride + i));
+        e = weigh(hn::Sub(load_row(rows.k + t * rows.stride + i), first), middle, farthest);
+        ev = hn::Mul(e, load_row(rows.v + t * rows.stride + i));
         hn::Store(e, d, weights);
         hn::Store(ev, d, weights + kBlock);
       }
@@ -251,8 +252,8 @@ HWY_INLINE bool sum_behind(const Rows& rows, const Coefficients& c, const float*
 
 // Sweep 3, second half: y. As in Carry, but a tile that lies within a run needs no difference between P and Q.
 // `begin` is the first token of the rows.
-template <bool kReleased, bool kCarries>
-HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* record, std::int64_t begin,
+template <bool kReleased, bool kCarries, class T>
+HWY_INLINE void emit(const Rows<T>& rows, const Coefficients& c, const float* record, std::int64_t begin,
                      std::int64_t run_length, bool past_cache, const float* kept, const float* late) {
   const D32 d;
   past_cache = past_cache && hn::Lanes(d) == kBlock;  // half a line at a time would be slow
@@ -301,10 +302,10 @@ HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* recor
       }
       const auto y = hn::Div(numerator, denominator);
       if (past_cache) {
-        hn::Stream(y, d, rows.y + t * rows.stride + i);
+        if constexpr (std::is_same_v<T, float>) hn::Stream(y, d, rows.y + t * rows.stride + i);
       } else {
         hwy::Prefetch(rows.after(rows.y, t));
-        hn::StoreU(y, d, rows.y + t * rows.stride + i);
+        store_row(y, rows.y + t * rows.stride + i);
       }
       if constexpr (kReleased) {
         before_n = hn::Mul(before_n, decay);
@@ -319,15 +320,21 @@ HWY_INLINE void emit(const Rows& rows, const Coefficients& c, const float* recor
   }
 }
 
-template <bool kKeep>
+template <bool kKeep, class T>
 HWY_INLINE bool aggregate_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
   const Tiling& tiling = unit.scan.tiling;
-  const Rows rows = unit.open(tiling.begin(tile), tiling.end(tile));
+  const Rows<T> rows = open_rows<T>(unit, tiling.begin(tile), tiling.end(tile));
   float* record = unit.scan.record(unit.column(), tile);
   if (unit.scan.form == Wkv::kReleasedKernel && tiling.splits_runs()) {
     return aggregate<true, kKeep>(rows, c, unit.first_key(), tiling.starts_run(tile), record, kept);
   }
   return aggregate<false, kKeep>(rows, c, unit.first_key(), true, record, kept);
+}
+
+template <bool kKeep>
+HWY_INLINE bool aggregate_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
+  return unit.is_bf16() ? aggregate_rows<kKeep, std::uint16_t>(unit, c, tile, kept)
+                        : aggregate_rows<kKeep, float>(unit, c, tile, kept);
 }
 
 void combine(const Unit& unit) {
@@ -341,28 +348,35 @@ void combine(const Unit& unit) {
 }
 
 // Sweep 3 of a tile; writes nothing and returns false when its keys do not fit, which kKept rules out.
-template <bool kReleased, bool kCarries, bool kKept>
+template <bool kReleased, bool kCarries, bool kKept, class T>
 HWY_INLINE bool emit_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
   const Tiling& tiling = unit.scan.tiling;
   const std::int64_t begin = tiling.begin(tile);
-  const Rows rows = unit.open(begin, tiling.end(tile));
+  const Rows<T> rows = open_rows<T, !kKept>(unit, begin, tiling.end(tile));
   const float* record = unit.scan.record(unit.column(), tile);
   float* late = unit.late();
   if (!sum_behind<kReleased, kCarries, kKept>(rows, c, unit.first_key(), record, kept, late)) return false;
-  emit<kReleased, kCarries>(rows, c, record, begin, tiling.run(), unit.scan.past_cache, kept, late);
-  rows.close();
+  const bool past_cache = unit.scan.past_cache && unit.is_f32();
+  emit<kReleased, kCarries>(rows, c, record, begin, tiling.run(), past_cache, kept, late);
+  close_rows(unit, rows, begin);
   return true;
+}
+
+template <bool kCarries, bool kKept, class T>
+HWY_INLINE bool emit_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
+  return unit.scan.form == Wkv::kReleasedKernel ? emit_rows<true, kCarries, kKept, T>(unit, c, tile, kept)
+                                                : emit_rows<false, kCarries, kKept, T>(unit, c, tile, kept);
 }
 
 template <bool kCarries, bool kKept>
 HWY_INLINE bool emit_rows(const Unit& unit, const Coefficients& c, std::int64_t tile, float* kept) {
-  return unit.scan.form == Wkv::kReleasedKernel ? emit_rows<true, kCarries, kKept>(unit, c, tile, kept)
-                                                : emit_rows<false, kCarries, kKept>(unit, c, tile, kept);
+  return unit.is_bf16() ? emit_rows<kCarries, kKept, std::uint16_t>(unit, c, tile, kept)
+                        : emit_rows<kCarries, kKept, float>(unit, c, tile, kept);
 }
 
 // What the sweeps of a column by tile share.
 void prepare_column(const Unit& unit) {
-  unit.save_first_key();
+  save_first_key(unit);
   *unit.coefficients() = coefficients(unit);
 }
 
@@ -387,7 +401,7 @@ void emit_tile(const Unit& unit, std::int64_t tile) {
 void scan_column(const Unit& unit) {
   const Coefficients c = coefficients(unit);
   const Tiling& tiling = unit.scan.tiling;
-  unit.save_first_key();
+  save_first_key(unit);
   if (tiling.count() == 1) {
     if (!emit_rows<false, false>(unit, c, 0, unit.kept())) log_column(unit);
     return;

@@ -99,11 +99,12 @@ struct Coefficients {
 
 /// Everything that one run of the scan works on.
 struct Scan {
-  const float* k;
-  const float* v;
+  const std::byte* k;  // f32, or bf16
+  const std::byte* v;
   const float* w;
   const float* u;
-  float* y;
+  std::byte* y;
+  bool k_is_bf16, v_is_bf16, y_is_bf16;
   std::int64_t batch, channels;
   Wkv form;
   const Tiling& tiling;
@@ -128,26 +129,19 @@ inline std::int64_t buffer_floats(const Tiling& tiling, bool by_column) {
   return 2 * kBlock * ((by_column ? tiling.tokens() : tiling.longest()) + 2 * tiling.longest());
 }
 
-/// A block's columns of k, v and y over a range of tokens. A block that the channels do not fill works on copies,
-/// padded with zeros, in the thread's buffer; close() writes their y back.
+/// A block's columns of k, v and y over a range of tokens: float, or std::uint16_t for bf16. A block that the channels
+/// do not fill, or of which one is in bf16 and another is not, is worked on in copies in the thread's buffer, in f32
+/// and padded with zeros.
+template <class T>
 struct Rows {
-  const float* k;
-  const float* v;
-  float* y;
+  const T* k;
+  const T* v;
+  T* y;
   std::int64_t stride, tokens;
   // What is likely wanted after row t lies at soon + t·soon_stride from row 0.
   std::int64_t soon = 0, soon_stride = 0;
-  float* y_target = nullptr;
-  std::int64_t target_stride = 0, width = 0;
 
-  const float* after(const float* column, std::int64_t t) const { return column + soon + t * soon_stride; }
-
-  void close() const {
-    if (!y_target) return;
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      std::memcpy(y_target + t * target_stride, y + t * kBlock, static_cast<std::size_t>(width) * sizeof(float));
-    }
-  }
+  const T* after(const T* column, std::int64_t t) const { return column + soon + t * soon_stride; }
 };
 
 /// What a thread works on at a time: a block of channels of one batch entry (a column), or a tile of it.
@@ -164,36 +158,35 @@ struct Unit {
   float* late() const { return buffer + 2 * kBlock * (scan.by_column ? scan.tiling.tokens() : scan.tiling.longest()); }
   float* first_key() const { return scan.first_key + column() * kBlock; }
   Coefficients* coefficients() const { return scan.coefficients + column(); }
-  void save_first_key() const { load_channels(scan.k + entry * scan.tiling.tokens() * scan.channels, first_key()); }
+  /// Whether the rows are worked on where they are: in f32, or in bf16.
+  bool is_f32() const { return width() == kBlock && !scan.k_is_bf16 && !scan.v_is_bf16 && !scan.y_is_bf16; }
+  bool is_bf16() const { return width() == kBlock && scan.k_is_bf16 && scan.v_is_bf16 && scan.y_is_bf16; }
+  /// The element of a token's first channel of this block.
+  std::int64_t element(std::int64_t token) const {
+    return (entry * scan.tiling.tokens() + token) * scan.channels + channel();
+  }
+  /// Copies of k and v, a row of kBlock for each token of a tile.
+  float* k_copy() const { return late() + 2 * kBlock * scan.tiling.longest(); }
+  float* v_copy() const { return k_copy() + kBlock * scan.tiling.longest(); }
 
-  Rows open(std::int64_t begin, std::int64_t end) const {
-    const std::int64_t first = (entry * scan.tiling.tokens() + begin) * scan.channels + channel();
+  /// Rows in place, and what to fetch meanwhile: rows of a block lie too far apart for the hardware to foresee the
+  /// next.
+  template <class T>
+  Rows<T> rows_in_place(std::int64_t begin, std::int64_t end) const {
     const std::int64_t tokens = end - begin;
-    if (width() == kBlock) {
-      Rows rows = {scan.k + first, scan.v + first, scan.y + first, scan.channels, tokens};
-      // Rows of a block lie too far apart for the hardware to foresee the next.
-      const bool followed = entry * scan.tiling.tokens() + end + tokens <= scan.batch * scan.tiling.tokens();
-      if (scan.past_cache || !scan.by_column) {
-        // This block's share of as many rows of all channels from here on: together the blocks read them from end to
-        // end.
-        if (followed) rows.soon = tokens * scan.channels + channel() * (tokens - 1), rows.soon_stride = kBlock;
-      } else if (scan.tiling.count() > 1) {
-        if (followed) rows.soon = std::min(tokens, kAhead) * scan.channels, rows.soon_stride = scan.channels;
-      } else if (channel() + 2 * kBlock <= scan.channels) {
-        rows.soon = kBlock, rows.soon_stride = scan.channels;
-      }
-      return rows;
+    const auto at = [&](const std::byte* data) { return reinterpret_cast<const T*>(data) + element(begin); };
+    Rows<T> rows = {at(scan.k), at(scan.v), const_cast<T*>(at(scan.y)), scan.channels, tokens};
+    const bool followed = entry * scan.tiling.tokens() + end + tokens <= scan.batch * scan.tiling.tokens();
+    if (scan.past_cache || !scan.by_column) {
+      // This block's share of as many rows of all channels from here on: together the blocks read them from end to
+      // end.
+      if (followed) rows.soon = tokens * scan.channels + channel() * (tokens - 1), rows.soon_stride = kBlock;
+    } else if (scan.tiling.count() > 1) {
+      if (followed) rows.soon = std::min(tokens, kAhead) * scan.channels, rows.soon_stride = scan.channels;
+    } else if (channel() + 2 * kBlock <= scan.channels) {
+      rows.soon = kBlock, rows.soon_stride = scan.channels;
     }
-    float* k = late() + 2 * kBlock * scan.tiling.longest();
-    float* v = k + kBlock * scan.tiling.longest();
-    std::memset(k, 0, static_cast<std::size_t>(tokens * kBlock) * sizeof(float));
-    std::memset(v, 0, static_cast<std::size_t>(tokens * kBlock) * sizeof(float));
-    const std::size_t bytes = static_cast<std::size_t>(width()) * sizeof(float);
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      std::memcpy(k + t * kBlock, scan.k + first + t * scan.channels, bytes);
-      std::memcpy(v + t * kBlock, scan.v + first + t * scan.channels, bytes);
-    }
-    return {k, v, k, kBlock, tokens, 0, 0, scan.y + first, scan.channels, width()};
+    return rows;
   }
 
   /// This block's part of a vector of all channels (w, u).

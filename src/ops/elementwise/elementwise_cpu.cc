@@ -5,13 +5,31 @@
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 
+#include "kernel/encode-inl.h"
 #include "kernel/math-inl.h"
 #include "kernel/simd.h"
 #include "ops/elementwise/broadcast.h"
 #include "ops/elementwise/elementwise.h"
+
+#ifndef WEFT_ELEMENTWISE_ROW_INPUT_
+#define WEFT_ELEMENTWISE_ROW_INPUT_
+namespace weft {
+namespace {
+
+// An input of which each row of the result wants one row.
+struct RowInput {
+  const std::byte* at = nullptr;
+  std::size_t step = 0;  // bytes to the next row; 0: one row for all
+  bool is_bf16 = false;
+};
+
+}  // namespace
+}  // namespace weft
+#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::HWY_NAMESPACE {
@@ -86,44 +104,56 @@ void run_row(const A& op, std::array<const float*, A::kArity> in, const std::arr
   if (left > 0) store_n(apply(op, d, load_n(d, in[kInput], left)...), d, out, left);
 }
 
-// Whole rows of `columns` elements; input i goes on by steps[i] from row to row: it has all of them, or one for all.
-template <class A, std::size_t... kInput>
-void run_rows(const A& op, std::array<const float*, A::kArity> in, const std::array<std::int64_t, A::kArity>& steps,
-              float* out, std::int64_t rows, std::size_t columns, std::index_sequence<kInput...>) {
+// Whole rows of `columns` elements. kBF16: some inputs are.
+template <class A, bool kBF16, DType kEncoding, std::size_t... kInput>
+HWY_INLINE void run_rows(const A& op, const std::array<RowInput, A::kArity>& in, RowWriter<kEncoding> out,
+                         std::int64_t rows, std::size_t columns, std::index_sequence<kInput...>) {
   const hn::ScalableTag<float> d;
   const std::size_t lanes = hn::Lanes(d);
-  for (; rows > 0; --rows, out += columns) {
+  std::array<const std::byte*, A::kArity> at{in[kInput].at...};
+  const std::array<bool, A::kArity> is_bf16{in[kInput].is_bf16...};
+  const auto f32 = [&](std::size_t input) { return reinterpret_cast<const float*>(at[input]); };
+  const auto bf16 = [&](std::size_t input) { return reinterpret_cast<const std::uint16_t*>(at[input]); };
+  const auto load = [&](std::size_t input, std::size_t c) HWY_ATTR {
+    return kBF16 && is_bf16[input] ? load_bf16(d, bf16(input) + c) : hn::LoadU(d, f32(input) + c);
+  };
+  const auto load_rest = [&](std::size_t input, std::size_t c, std::size_t count) HWY_ATTR {
+    return kBF16 && is_bf16[input] ? load_bf16_n(d, bf16(input) + c, count) : load_n(d, f32(input) + c, count);
+  };
+  for (; rows > 0; --rows) {
     std::size_t c = 0;
     for (; c + 2 * lanes <= columns; c += 2 * lanes) {
-      const auto first = apply(op, d, hn::LoadU(d, in[kInput] + c)...);
-      const auto second = apply(op, d, hn::LoadU(d, in[kInput] + c + lanes)...);
-      hn::StoreU(first, d, out + c);
-      hn::StoreU(second, d, out + c + lanes);
+      out.put(apply(op, d, load(kInput, c)...), apply(op, d, load(kInput, c + lanes)...), c);
     }
-    for (; c + lanes <= columns; c += lanes) hn::StoreU(apply(op, d, hn::LoadU(d, in[kInput] + c)...), d, out + c);
-    if (c < columns) store_n(apply(op, d, load_n(d, in[kInput] + c, columns - c)...), d, out + c, columns - c);
-    ((in[kInput] += steps[kInput]), ...);
+    for (; c + lanes <= columns; c += lanes) out.put(apply(op, d, load(kInput, c)...), c);
+    if (c < columns) out.put_n(apply(op, d, load_rest(kInput, c, columns - c)...), c, columns - c);
+    out.end_row();
+    ((at[kInput] += in[kInput].step), ...);
   }
+}
+
+void elementwise_rows(const Elementwise& op, const RowInput* in, const EncodedRows& out, std::int64_t rows,
+                      std::size_t columns) {
+  std::visit(
+      [&](const auto& attributes) HWY_ATTR {
+        using A = std::decay_t<decltype(attributes)>;
+        constexpr auto kInputs = std::make_index_sequence<A::kArity>();
+        std::array<RowInput, A::kArity> inputs;
+        std::copy_n(in, A::kArity, inputs.begin());
+        const bool some_bf16 = std::ranges::any_of(inputs, &RowInput::is_bf16);
+        with_row_writer(out, columns, [&](auto writer) HWY_ATTR {
+          if (some_bf16) return run_rows<A, true>(attributes, inputs, writer, rows, columns, kInputs);
+          run_rows<A, false>(attributes, inputs, writer, rows, columns, kInputs);
+        });
+      },
+      op);
 }
 
 template <class A>
 void run_tile(const A& op, const Broadcast& shape, const std::vector<bool>& complete, const float* const* in,
               float* out, std::int64_t begin, std::int64_t end) {
-  constexpr auto kInputs = std::make_index_sequence<A::kArity>();
   std::array<bool, A::kArity> repeats;
-  std::array<std::int64_t, A::kArity> steps;
-  bool plain = shape.extents.size() <= 2 && begin % shape.inner() == 0 && end % shape.inner() == 0;
-  for (std::size_t i = 0; i < A::kArity; ++i) {
-    repeats[i] = shape.strides[i].back() == 0;
-    steps[i] = complete[i] ? shape.inner() : shape.strides[i].front();
-    plain = plain && !repeats[i] && (complete[i] || steps[i] == 0);
-  }
-  if (plain) {
-    std::array<const float*, A::kArity> from;
-    std::copy_n(in, A::kArity, from.begin());
-    return run_rows(op, from, steps, out, (end - begin) / shape.inner(), static_cast<std::size_t>(shape.inner()),
-                    kInputs);
-  }
+  for (std::size_t i = 0; i < A::kArity; ++i) repeats[i] = shape.strides[i].back() == 0;
   std::int64_t row = begin / shape.inner();
   std::int64_t column = begin - row * shape.inner();
   for (std::int64_t element = begin; element < end; ++row, column = 0) {
@@ -132,7 +162,7 @@ void run_tile(const A& op, const Broadcast& shape, const std::vector<bool>& comp
     for (std::size_t i = 0; i < A::kArity; ++i) {
       from[i] = in[i] + (complete[i] ? element - begin : shape.row_offset(i, row) + (repeats[i] ? 0 : column));
     }
-    run_row(op, from, repeats, out + (element - begin), count, kInputs);
+    run_row(op, from, repeats, out + (element - begin), count, std::make_index_sequence<A::kArity>());
     element += count;
   }
 }
@@ -151,6 +181,7 @@ HWY_AFTER_NAMESPACE();
 namespace weft {
 namespace {
 
+HWY_EXPORT(elementwise_rows);
 HWY_EXPORT(elementwise_tile);
 
 class ElementwiseKernel final : public RowKernel {
@@ -159,20 +190,33 @@ class ElementwiseKernel final : public RowKernel {
       : op_(op),
         name_("hwy:" + std::visit([](const auto& attributes) { return std::string(attributes.kName); }, op)),
         shape_(request.in, request.out[0].shape),
-        rows_(row_count(request.out[0].shape)) {
-    if (rows_ > 0) columns_ = request.out[0].shape.elements() / rows_;
+        rows_(row_count(request.out[0].shape)),
+        columns_(rows_ > 0 ? request.out[0].shape.elements() / rows_ : 0),
+        output_(columns_) {
     for (const TensorType& type : request.in) {
-      complete_.push_back(type.shape.elements() == request.out[0].shape.elements());
+      const bool complete = type.shape.elements() == request.out[0].shape.elements();
+      complete_.push_back(complete);
+      bf16_.push_back(false);
+      const bool one_row = type.shape.rank() > 0 && type.shape[-1] == columns_ && type.shape.elements() == columns_;
+      row_wise_ = row_wise_ && (complete || one_row);
     }
   }
 
   std::string_view name() const override { return name_; }
   // An input with all the elements of the result has them in the same order, whatever its 1s.
-  bool may_overwrite(int i) const override { return complete_[static_cast<std::size_t>(i)]; }
+  bool may_overwrite(int i) const override {
+    return is_complete(i) && output_.encoding() == (is_bf16(i) ? DType::kBF16 : DType::kF32);
+  }
+  bool reads_bf16(int i) const override { return row_wise_ && is_complete(i); }
+  void give_bf16(int i) override { bf16_[static_cast<std::size_t>(i)] = true; }
+  bool encode_output(DType encoding) override { return row_wise_ && output_.encode(encoding); }
+
   std::int64_t rows() const override { return rows_; }
-  bool reads_by_rows(int i) const override { return complete_[static_cast<std::size_t>(i)]; }
+  bool reads_by_rows(int i) const override { return is_complete(i); }
+  std::size_t row_scratch_bytes() const override { return output_.scratch_bytes(); }
 
   void run_rows(const RowArgs& args) const noexcept override {
+    if (row_wise_) return run_whole_rows(args);
     std::array<const float*, 3> in{};
     for (std::size_t i = 0; i < args.in.size(); ++i) in[i] = args.input(static_cast<int>(i));
     HWY_DYNAMIC_DISPATCH(elementwise_tile)
@@ -180,11 +224,28 @@ class ElementwiseKernel final : public RowKernel {
   }
 
  private:
+  bool is_complete(int i) const { return complete_[static_cast<std::size_t>(i)]; }
+  bool is_bf16(int i) const { return bf16_[static_cast<std::size_t>(i)]; }
+
+  void run_whole_rows(const RowArgs& args) const noexcept {
+    // Where no row begins anew, all of them are one.
+    const bool flat = output_.encoding() != DType::kI8 && std::ranges::find(complete_, false) == complete_.end();
+    const std::int64_t rows = flat ? 1 : args.count();
+    const auto columns = static_cast<std::size_t>(flat ? args.count() * columns_ : columns_);
+    std::array<RowInput, 3> in{};
+    for (std::size_t i = 0; i < args.in.size(); ++i) {
+      in[i] = {args.in[i], complete_[i] ? columns * (bf16_[i] ? sizeof(std::uint16_t) : sizeof(float)) : 0, bf16_[i]};
+    }
+    HWY_DYNAMIC_DISPATCH(elementwise_rows)(op_, in.data(), output_.at(args), rows, columns);
+  }
+
   Elementwise op_;
   std::string name_;
   Broadcast shape_;
-  std::int64_t rows_, columns_ = 0;
-  std::vector<bool> complete_;
+  std::int64_t rows_, columns_;
+  std::vector<bool> complete_, bf16_;
+  bool row_wise_ = true;  // every input has all elements, or one row for all rows
+  RowOutput output_;
 };
 
 }  // namespace

@@ -4,8 +4,10 @@
 // Highway wants foreach_target.h first.
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "kernel/encode-inl.h"
 #include "kernel/simd.h"
 #include "ops/layer_norm/layer_norm.h"
 
@@ -13,7 +15,6 @@ HWY_BEFORE_NAMESPACE();
 namespace weft::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
@@ -41,27 +42,51 @@ float sum_of_differences(const float* x, std::size_t c, float shift) {
   return hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3))));
 }
 
-// x and y may be the same.
-void layer_norm_rows(const float* x, const float* gamma, const float* beta, float* y, std::int64_t rows, std::size_t c,
-                     float eps) {
+// Rows whose means and variances are found before the first of them is written: the sums of one row wait for each
+// other, those of several do not.
+constexpr std::int64_t kTogether = 8;
+
+// x and f32 rows of y may be the same.
+template <DType kEncoding>
+HWY_INLINE void normalise_rows(RowWriter<kEncoding> y, const float* x, const float* gamma, const float* beta,
+                               std::int64_t rows, std::size_t c, float eps) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
   const float count = static_cast<float>(c);
-  for (; rows > 0; --rows, x += c, y += c) {
-    const float mean = sum_of_differences<false>(x, c, 0) / count;
-    const float variance = sum_of_differences<true>(x, c, mean) / count;
-    const V center = hn::Set(d, mean);
-    const V factor = hn::Set(d, 1 / std::sqrt(variance + eps));
-    const auto normalise = [&](V value, V scale, V shift)
-                               HWY_ATTR { return hn::MulAdd(hn::Mul(hn::Sub(value, center), factor), scale, shift); };
-    std::size_t i = 0;
-    for (; i + lanes <= c; i += lanes) {
-      hn::StoreU(normalise(hn::LoadU(d, x + i), hn::LoadU(d, gamma + i), hn::LoadU(d, beta + i)), d, y + i);
+  float means[kTogether], factors[kTogether];
+  for (std::int64_t begin = 0; begin < rows; begin += kTogether) {
+    const std::int64_t together = std::min(kTogether, rows - begin);
+    const float* from = x;
+    for (std::int64_t row = 0; row < together; ++row, from += c) {
+      means[row] = sum_of_differences<false>(from, c, 0) / count;
     }
-    if (i == c) continue;
-    const std::size_t rest = c - i;
-    store_n(normalise(load_n(d, x + i, rest), load_n(d, gamma + i, rest), load_n(d, beta + i, rest)), d, y + i, rest);
+    from = x;
+    for (std::int64_t row = 0; row < together; ++row, from += c) {
+      factors[row] = 1 / std::sqrt(sum_of_differences<true>(from, c, means[row]) / count + eps);
+    }
+    for (std::int64_t row = 0; row < together; ++row, x += c) {
+      const V center = hn::Set(d, means[row]);
+      const V factor = hn::Set(d, factors[row]);
+      const auto normalise = [&](V value, V scale, V shift)
+                                 HWY_ATTR { return hn::MulAdd(hn::Mul(hn::Sub(value, center), factor), scale, shift); };
+      const auto normalised = [&](std::size_t at) HWY_ATTR {
+        return normalise(hn::LoadU(d, x + at), hn::LoadU(d, gamma + at), hn::LoadU(d, beta + at));
+      };
+      std::size_t i = 0;
+      for (; i + 2 * lanes <= c; i += 2 * lanes) y.put(normalised(i), normalised(i + lanes), i);
+      for (; i + lanes <= c; i += lanes) y.put(normalised(i), i);
+      if (i < c) {
+        const std::size_t rest = c - i;
+        y.put_n(normalise(load_n(d, x + i, rest), load_n(d, gamma + i, rest), load_n(d, beta + i, rest)), i, rest);
+      }
+      y.end_row();
+    }
   }
+}
+
+void layer_norm_rows(const float* x, const float* gamma, const float* beta, const EncodedRows& y, std::int64_t rows,
+                     std::size_t c, float eps) {
+  with_row_writer(y, c, [&](auto writer) HWY_ATTR { normalise_rows(writer, x, gamma, beta, rows, c, eps); });
 }
 
 }  // namespace
@@ -76,21 +101,25 @@ HWY_EXPORT(layer_norm_rows);
 
 class LayerNormKernel final : public RowKernel {
  public:
-  LayerNormKernel(const LayerNorm& attributes, const Shape& x) : eps_(attributes.eps), c_(x[-1]), rows_(row_count(x)) {}
+  LayerNormKernel(const LayerNorm& attributes, const Shape& x)
+      : eps_(attributes.eps), c_(x[-1]), rows_(row_count(x)), output_(c_) {}
 
   std::string_view name() const override { return "hwy:layer_norm"; }
-  bool may_overwrite(int i) const override { return i == 0; }
+  bool may_overwrite(int i) const override { return i == 0 && output_.encoding() == DType::kF32; }
+  bool encode_output(DType encoding) override { return output_.encode(encoding); }
   std::int64_t rows() const override { return rows_; }
   bool reads_by_rows(int i) const override { return i == 0; }
+  std::size_t row_scratch_bytes() const override { return output_.scratch_bytes(); }
 
   void run_rows(const RowArgs& args) const noexcept override {
     HWY_DYNAMIC_DISPATCH(layer_norm_rows)
-    (args.input(0), args.input(1), args.input(2), args.output(), args.count(), static_cast<std::size_t>(c_), eps_);
+    (args.input(0), args.input(1), args.input(2), output_.at(args), args.count(), static_cast<std::size_t>(c_), eps_);
   }
 
  private:
   float eps_;
   std::int64_t c_, rows_;
+  RowOutput output_;
 };
 
 }  // namespace

@@ -5,42 +5,33 @@
 namespace weft {
 namespace {
 
-// From the raw result of an int8 product, and the scales of the rows that it multiplied, to the result: in f32, or
-// encoded for the next product.
+// From the raw result of an int8 product, and the scales of the rows that it multiplied, to the result.
 class LinearDecoder final : public RowKernel {
  public:
   LinearDecoder(std::shared_ptr<const onednn::Product> product, std::int64_t rows)
-      : product_(std::move(product)), decoding_(product_->decoding()), rows_(rows) {}
+      : product_(std::move(product)), decoding_(product_->decoding()), rows_(rows), output_(decoding_.n) {}
 
-  std::string_view name() const override { return encodes_ ? "hwy:recode_i8" : "hwy:decode_i8"; }
-  bool may_overwrite(int i) const override { return i == 0 && !encodes_; }
+  std::string_view name() const override { return "hwy:decode_i8"; }
+  bool may_overwrite(int i) const override { return i == 0 && output_.encoding() == DType::kF32; }
   bool absorb(Activation activation) override {
     if (decoding_.activation != Activation::kNone) return false;
     decoding_.activation = activation;
     return true;
   }
-  bool encode_output(DType encoding) override { return encodes_ = encoding == DType::kI8; }
+  bool encode_output(DType encoding) override { return output_.encode(encoding); }
 
   std::int64_t rows() const override { return rows_; }
   bool reads_by_rows(int) const override { return true; }
-  std::size_t row_scratch_bytes() const override {
-    return encodes_ ? static_cast<std::size_t>(decoding_.n) * sizeof(float) : 0;
-  }
+  std::size_t row_scratch_bytes() const override { return output_.scratch_bytes(); }
   void run_rows(const RowArgs& args) const noexcept override {
-    const auto* const scales = args.input<RowScale>(1);
-    if (encodes_) {
-      recode_rows(decoding_, scales, args.input(0), args.output<std::uint8_t>(), args.output<RowScale>(1), args.count(),
-                  reinterpret_cast<float*>(args.scratch));
-    } else {
-      decode_rows(decoding_, scales, args.input(0), args.output(), args.count());
-    }
+    decode_rows(decoding_, args.input<RowScale>(1), args.input(0), output_.at(args), args.count());
   }
 
  private:
   std::shared_ptr<const onednn::Product> product_;  // keeps what decoding_ points to
   Decoding decoding_;
   std::int64_t rows_;
-  bool encodes_ = false;
+  RowOutput output_;
 };
 
 class LinearKernel final : public RowKernel {

@@ -58,7 +58,7 @@ class PatchEmbedKernel final : public RowKernel {
     }
     product_.run(encoder_ ? encoded : args.scratch, args.output<std::byte>(), args.count(), scales + scale_bytes_);
     if (product_.precision() != DType::kI8) return;
-    decode_rows(product_.decoding(), reinterpret_cast<const RowScale*>(scales), args.output(), args.output(),
+    decode_rows(product_.decoding(), reinterpret_cast<const RowScale*>(scales), args.output(), {.rows = args.out[0]},
                 args.count());
   }
 

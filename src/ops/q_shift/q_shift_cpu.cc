@@ -6,7 +6,6 @@
 
 #include <algorithm>
 
-#include "kernel/simd.h"
 #include "ops/q_shift/q_shift.h"
 
 #ifndef WEFT_Q_SHIFT_GRID_
@@ -30,39 +29,45 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Channels [begin, end) of a token, from x or zeros. A group is a few vectors: calls of memcpy would cost more than
+// Elements [begin, end) of a token, from x or zeros. A group is a few vectors: calls of memcpy would cost more than
 // they copy.
-HWY_INLINE void copy_channels(const float* x, float* y, std::int64_t begin, std::int64_t end, bool zeros) {
-  const hn::ScalableTag<float> d;
+template <class T>
+HWY_INLINE void copy_channels(const T* x, T* y, std::int64_t begin, std::int64_t end, bool zeros) {
+  const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t c = begin;
   for (; c + lanes <= end; c += lanes) hn::StoreU(zeros ? hn::Zero(d) : hn::LoadU(d, x + c), d, y + c);
-  if (c == end) return;
-  const auto rest = static_cast<std::size_t>(end - c);
-  store_n(zeros ? hn::Zero(d) : load_n(d, x + c, rest), d, y + c, rest);
+  const hn::Half<decltype(d)> half;
+  if (const auto few = static_cast<std::int64_t>(hn::Lanes(half)); c + few <= end) {
+    hn::StoreU(zeros ? hn::Zero(half) : hn::LoadU(half, x + c), half, y + c);
+    c += few;
+  }
+  for (; c < end; ++c) y[c] = zeros ? T{0} : x[c];
 }
 
 // Tokens [begin, end) of a batch of grids; x is all of them, y those.
-void q_shift_tokens(const ShiftedGrid& grid, const float* x, float* y, std::int64_t begin, std::int64_t end) {
+template <class T>
+HWY_INLINE void shift_tokens(const ShiftedGrid& grid, const T* x, T* y, std::int64_t begin, std::int64_t end) {
   const std::int64_t p = grid.pixels;
   const std::int64_t tokens = grid.tokens;
   std::int64_t w = begin % grid.width;
   std::int64_t h = begin / grid.width % grid.height;
   for (std::int64_t token = begin; token < end; ++token) {
-    const float* const from = x + token * grid.channels;
-    float* const to = y + (token - begin) * grid.channels;
+    const T* const from = x + token * grid.channels;
+    T* const to = y + (token - begin) * grid.channels;
     const auto shift = [&](std::size_t group, bool inside, std::int64_t distance) HWY_ATTR {
-      const float* const neighbour = from + (inside ? distance * grid.channels : 0);
+      const T* const neighbour = from + (inside ? distance * grid.channels : 0);
       copy_channels(neighbour, to, grid.cuts[group], grid.cuts[group + 1], !inside);
     };
     // Of the rows to come only the one below has not been read lately.
     constexpr std::int64_t kAhead = 8;
     const std::int64_t below = token + kAhead + p * grid.width;
     if (below < tokens) {
-      const float* const next = x + below * grid.channels;
-      for (std::int64_t c = grid.cuts[3]; c < grid.cuts[4]; c += 16) __builtin_prefetch(next + c, 0, 3);
-      const float* const own = from + kAhead * grid.channels;
-      for (std::int64_t c = 0; c < grid.channels; c += 16) __builtin_prefetch(own + c, 0, 3);
+      constexpr std::int64_t kLine = 64 / sizeof(T);
+      const T* const next = x + below * grid.channels;
+      for (std::int64_t c = grid.cuts[3]; c < grid.cuts[4]; c += kLine) __builtin_prefetch(next + c, 0, 3);
+      const T* const own = from + kAhead * grid.channels;
+      for (std::int64_t c = 0; c < grid.channels; c += kLine) __builtin_prefetch(own + c, 0, 3);
     }
     shift(0, w >= p, -p);
     shift(1, w + p < grid.width, p);
@@ -75,6 +80,14 @@ void q_shift_tokens(const ShiftedGrid& grid, const float* x, float* y, std::int6
   }
 }
 
+void q_shift_f32(const ShiftedGrid& grid, const float* x, float* y, std::int64_t begin, std::int64_t end) {
+  shift_tokens(grid, x, y, begin, end);
+}
+void q_shift_bf16(const ShiftedGrid& grid, const std::uint16_t* x, std::uint16_t* y, std::int64_t begin,
+                  std::int64_t end) {
+  shift_tokens(grid, x, y, begin, end);
+}
+
 }  // namespace
 }  // namespace weft::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -83,7 +96,8 @@ HWY_AFTER_NAMESPACE();
 namespace weft {
 namespace {
 
-HWY_EXPORT(q_shift_tokens);
+HWY_EXPORT(q_shift_f32);
+HWY_EXPORT(q_shift_bf16);
 
 class QShiftKernel final : public RowKernel {
  public:
@@ -93,13 +107,22 @@ class QShiftKernel final : public RowKernel {
   std::string_view name() const override { return "hwy:q_shift"; }
   std::int64_t rows() const override { return grid_.tokens; }
   bool reads_by_rows(int) const override { return false; }
+  bool reads_bf16(int) const override { return true; }
+  void give_bf16(int) override { is_bf16_ = true; }
+  bool moves() const override { return true; }
 
   void run_rows(const RowArgs& args) const noexcept override {
-    HWY_DYNAMIC_DISPATCH(q_shift_tokens)(grid_, args.input(0), args.output(), args.begin, args.end);
+    if (is_bf16_) {
+      HWY_DYNAMIC_DISPATCH(q_shift_bf16)
+      (grid_, args.input<std::uint16_t>(0), args.output<std::uint16_t>(), args.begin, args.end);
+    } else {
+      HWY_DYNAMIC_DISPATCH(q_shift_f32)(grid_, args.input(0), args.output(), args.begin, args.end);
+    }
   }
 
  private:
   ShiftedGrid grid_;
+  bool is_bf16_ = false;
 };
 
 }  // namespace

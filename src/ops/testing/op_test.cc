@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "core/format.h"
+#include "kernel/encode.h"
 #include "ops/kernels.h"
 
 namespace weft::testing {
@@ -80,10 +81,56 @@ class Runner {
     return results;
   }
 
-  std::unique_ptr<Kernel> make(int threads) {
-    return make_lone_kernel(
-        case_.operation,
-        {.in = in_types_, .out = out_types_, .constants = constants_, .threads = threads, .packs = &packs_});
+  std::unique_ptr<Kernel> make(int threads) { return make_lone_kernel(case_.operation, request(threads)); }
+
+  // The inputs of which the kernel reads bf16.
+  std::vector<std::size_t> bf16_inputs() {
+    std::vector<std::size_t> found;
+    const auto kernel = make(1);
+    for (std::size_t i = 0; i < case_.inputs.size(); ++i) {
+      if (!constants_[i] && kernel->reads_bf16(static_cast<int>(i))) found.push_back(i);
+    }
+    return found;
+  }
+
+  // Output 0 as the kernel stores it in `encoding` (and in kI8 the scales), these inputs being in bf16. Nothing when
+  // the kernel refuses the encoding.
+  std::vector<Tensor> run_encoded(const std::vector<std::size_t>& bf16, DType encoding) {
+    const auto kernel = make_kernel(case_.operation, request(1));
+    for (const std::size_t i : bf16) kernel->give_bf16(static_cast<int>(i));
+    if (kernel->moves() && !bf16.empty()) {
+      if (encoding != DType::kBF16) return {};
+    } else if (encoding != DType::kF32 && !kernel->encode_output(encoding)) {
+      return {};
+    }
+    const Shape& shape = out_types_[0].shape;
+    std::vector<Tensor> inputs, results{Tensor(encoding, shape)};
+    if (encoding == DType::kI8) results.emplace_back(DType::kF32, Shape{row_count(shape), 2});
+    for (const Tensor& input : case_.inputs) inputs.push_back(input);
+    for (const std::size_t i : bf16) inputs[i] = inputs[i].to(DType::kBF16);
+    std::vector<const std::byte*> in;
+    std::vector<Fenced> outputs;
+    std::vector<std::byte*> out;
+    for (const Tensor& input : inputs) in.push_back(input.raw());
+    for (const Tensor& result : results) outputs.emplace_back(result.bytes());
+    for (Fenced& output : outputs) out.push_back(output.data());
+    const Workers workers(1);
+    if (RowKernel* const rows = kernel->by_rows()) {
+      if (rows->rows() == 0) return results;
+      rows->set_tile_rows(rows->rows());
+      Fenced scratch(rows->row_scratch_bytes());
+      rows->run_rows({.in = in, .out = out, .scratch = scratch.data(), .begin = 0, .end = rows->rows()});
+      EXPECT_TRUE(scratch.intact()) << "scratch written out of bounds";
+    } else {
+      Fenced scratch(kernel->scratch_bytes());
+      workers.enter([&] { kernel->run({.in = in, .out = out, .scratch = scratch.data(), .workers = workers}); });
+      EXPECT_TRUE(scratch.intact()) << "scratch written out of bounds";
+    }
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      EXPECT_TRUE(outputs[i].intact()) << "written around output " << i;
+      std::memcpy(results[i].mutable_raw(), out[i], results[i].bytes());
+    }
+    return results;
   }
 
   bool may_overwrite(std::size_t input) {
@@ -92,6 +139,10 @@ class Runner {
   }
 
  private:
+  KernelRequest request(int threads) {
+    return {.in = in_types_, .out = out_types_, .constants = constants_, .threads = threads, .packs = &packs_};
+  }
+
   const OpCase& case_;
   std::vector<TensorType> in_types_, out_types_;
   std::vector<const Tensor*> constants_;
@@ -102,6 +153,45 @@ bool same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   return std::ranges::equal(a, b, [](const Tensor& x, const Tensor& y) {
     return x.type() == y.type() && std::memcmp(x.raw(), y.raw(), x.bytes()) == 0;
   });
+}
+
+// Rows of f32 as weft encodes them (kernel/encode.h).
+std::vector<Tensor> encoded(const Tensor& x, DType encoding) {
+  if (encoding == DType::kF32) return {x};
+  const std::int64_t rows = row_count(x.shape());
+  std::vector<Tensor> results{Tensor(encoding, x.shape())};
+  if (encoding == DType::kI8) results.emplace_back(DType::kF32, Shape{rows, 2});
+  std::vector<std::byte*> out;
+  for (Tensor& result : results) out.push_back(result.mutable_raw());
+  const std::byte* const in = x.raw();
+  const std::int64_t k = rows > 0 ? x.shape().elements() / rows : 0;
+  make_encoder(encoding, rows, k)->run_rows({.in = {&in, 1}, .out = out, .begin = 0, .end = rows});
+  return results;
+}
+
+// What a kernel reads in bf16 gives what the same numbers in f32 give, and what it stores encoded is what encoding its
+// f32 result gives: to the bit.
+void check_encodings(const OpCase& c) {
+  OpCase rounded = c;
+  for (std::size_t i = 0; i < c.inputs.size(); ++i) {
+    if (i >= c.constant.size() || !c.constant[i]) {
+      rounded.inputs[i] = c.inputs[i].to(DType::kBF16).to(DType::kF32);
+    }
+  }
+  Runner runner(rounded);
+  const std::vector<Tensor> plain = runner.run(1);
+  const std::vector<std::size_t> all = runner.bf16_inputs();
+  std::vector<std::vector<std::size_t>> choices{{}, all};
+  for (const std::size_t one : all) choices.push_back({one});
+  for (const auto& choice : choices) {
+    for (const DType encoding : {DType::kF32, DType::kBF16, DType::kI8}) {
+      SCOPED_TRACE(fmt::format("inputs {} in bf16, output in {}", fmt::join(choice, ", "), name_of(encoding)));
+      const std::vector<Tensor> got = runner.run_encoded(choice, encoding);
+      if (!got.empty() && plain[0].shape().elements() > 0) {
+        EXPECT_TRUE(same_bits(got, encoded(plain[0], encoding)));
+      }
+    }
+  }
 }
 
 void expect_close(const std::vector<Tensor>& got, const std::vector<Tensor>& want, double tolerance) {
@@ -166,6 +256,7 @@ void check_kernel(const OpCase& c) {
       SCOPED_TRACE(fmt::format("overwriting input {}", i));
       EXPECT_TRUE(same_bits(runner.run(1, static_cast<int>(i)), got));
     }
+    if (want.size() == 1) check_encodings(c);
   }
   hwy::SetSupportedTargetsForTest(0);
 }

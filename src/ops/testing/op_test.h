@@ -41,7 +41,8 @@ double relative_error(const Tensor& got, const Tensor& want);
 
 /// Runs the operator's kernel on 1, 2 and 7 threads and every SIMD target of this machine, in memory poisoned with NaN
 /// and fenced by guard bytes, and expects: results within the tolerance, equal to the bit for every number of threads,
-/// inputs and fences untouched, the same results when the output may overwrite an input and does, and not mostly zeros.
+/// inputs and fences untouched, the same results when the output may overwrite an input and does, and not mostly zeros;
+/// and where the kernel takes bf16 or encodes its output, exactly what rounding and encoding around it would give.
 void check_kernel(const OpCase& c);
 
 }  // namespace weft::testing
