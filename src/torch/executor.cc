@@ -80,7 +80,12 @@ std::vector<at::Tensor> Executor::forward(std::span<const at::Tensor> inputs,
     in.clear();
     for (const int id : step.node->inputs) in.push_back(values[index(id)]);
     const int result = step.node->outputs[0];
-    values[index(result)] = step.lower(step.node->operation, in, graph_.value(result).type.shape);
+    try {
+      values[index(result)] = step.lower(step.node->operation, in, graph_.value(result).type.shape);
+    } catch (c10::Error& error) {
+      error.add_context(fmt::format("at {} {}", step.node->place, step.node->operation.name()));
+      throw;
+    }
     for (const int id : step.dead) values[index(id)].reset();
   }
   std::vector<at::Tensor> outputs;
