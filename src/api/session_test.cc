@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <cstring>
 #include <filesystem>
 #include <thread>
 
@@ -7,6 +9,7 @@
 #include "core/process_memory.h"
 #include "core/threads.h"
 #include "graph/evaluate.h"
+#include "kernel/testing/product_types.h"
 #include "ops/testing/op_test.h"
 #include "verify/rounding.h"
 #include "weft/weft.h"
@@ -76,6 +79,7 @@ TEST(Session, IsSafeFromSeveralThreads) {
 
 // Shifts, mixers and norms between products that hand each other encoded rows.
 TEST(Session, InFewerBitsIsNearF32AndTheSameEveryTime) {
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
   const Model vit = Model::create("vit_tiny_patch16_224", 1,
                                   {.config = {{"embed_dim", "24"},
                                               {"depth", "2"},
@@ -89,7 +93,7 @@ TEST(Session, InFewerBitsIsNearF32AndTheSameEveryTime) {
       const Tensor input = random_tensor(shape, 9);
       const auto graph = build_graph(*model.data().architecture, shape, {});
       const Tensor want = Session(model, {.threads = 2}).logits(input);
-      for (const DType dtype : {DType::kBF16, DType::kI8}) {
+      for (const DType dtype : testing::fewer_bits()) {
         for (const int threads : {1, 2}) {
           SCOPED_TRACE(fmt::format("{} {} {} threads {}", model.family(), shape, threads, name_of(dtype)));
           const Session session(model, {.threads = threads, .dtype = dtype});
@@ -244,6 +248,71 @@ TEST(Session, RefusesARunThatWouldPassItsMemoryLimit) {
   }
   EXPECT_EQ(session.logits(small).shape(), (Shape{1, 1000}));  // nothing is lost
   EXPECT_THROW(Session(model, {.max_memory = -1}), ConfigError);
+}
+
+// What fails is forgotten: no other shape meets its error, and it may be tried again.
+TEST(Session, AFailedRunLeavesItUsable) {
+  const Session session(small_model(), {.threads = 2});
+  const Tensor sound = random_tensor({1, 3, 32, 32}, 1);
+  const Tensor want = session.logits(sound);
+  for (std::int64_t i = 0; i < 12; ++i) {  // more failures than a session keeps shapes
+    const Tensor misfit = random_tensor({1, 4, 8 + i, 32}, 1);
+    for (int again = 0; again < 2; ++again) EXPECT_THROW((void)session.logits(misfit), ShapeError);
+    EXPECT_EQ(session.logits(random_tensor({1, 3, 8 + i, 32}, 1)).shape(), (Shape{1, 5}));
+    EXPECT_THROW((void)session.features(sound, std::vector{99}), ConfigError);
+  }
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (std::int64_t i = 0; i < 20; ++i) {  // all at the same shape: some wait for another's failure
+        EXPECT_THROW((void)session.logits(Tensor::zeros({DType::kF32, {1, 4, 32, 32 + i}})), ShapeError);
+        EXPECT_EQ(session.logits(Tensor::zeros({DType::kF32, {1, 3, 32, 8 + i}})).shape(), (Shape{1, 5}));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const Tensor got = session.logits(sound);
+  EXPECT_TRUE(std::ranges::equal(got.data<float>(), want.data<float>()));
+}
+
+// Memory that counts against the limit until it is given back; not from the heap, which may keep it.
+class Hog {
+ public:
+  explicit Hog(std::size_t bytes)
+      : bytes_(bytes), at_(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
+    if (at_ != MAP_FAILED) std::memset(at_, 1, bytes_);
+  }
+  ~Hog() {
+    if (at_ != MAP_FAILED) munmap(at_, bytes_);
+  }
+  Hog(const Hog&) = delete;
+  Hog& operator=(const Hog&) = delete;
+
+ private:
+  std::size_t bytes_;
+  void* at_;
+};
+
+TEST(Session, WhatWasRefusedForMemoryRunsOnceThereIsRoom) {
+  const Model model = small_model();
+  constexpr std::int64_t kRoom = 64 << 20;
+  const Session session(model, {.threads = 1, .max_memory = resident_bytes() + kRoom});
+  const Tensor fresh = random_tensor({1, 3, 40, 40}, 1);
+  const Tensor compiled = random_tensor({1, 3, 48, 48}, 1);
+  EXPECT_GT(session.working_bytes(compiled.shape()), 0);
+  {
+    const Hog hog(kRoom + (1 << 20));
+    for (int again = 0; again < 2; ++again) {
+      EXPECT_THROW((void)session.logits(fresh), MemoryError);     // while compiling
+      EXPECT_THROW((void)session.logits(compiled), MemoryError);  // for its arena
+    }
+  }
+  const Session free(model, {.threads = 1});
+  for (const Tensor& input : {fresh, compiled}) {
+    const Tensor got = session.logits(input);
+    const Tensor want = free.logits(input);
+    EXPECT_TRUE(std::ranges::equal(got.data<float>(), want.data<float>()));
+  }
 }
 
 TEST(Session, TakesTheTypesThatProductsMultiply) {

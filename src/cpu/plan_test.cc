@@ -8,6 +8,7 @@
 
 #include "core/half.h"
 #include "graph/evaluate.h"
+#include "kernel/testing/product_types.h"
 #include "ops/ops.h"
 #include "ops/testing/op_test.h"
 #include "tests/allocations.h"
@@ -201,7 +202,7 @@ int count_steps(const Graph& graph, DType dtype, std::string_view operation) {
 void expect_near_reference(const Graph& graph, const Tensor& x, int products) {
   const Weights weights = random_weights(graph);
   const std::vector<Tensor> want = evaluate_reference(graph, weights, {&x, 1});
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
+  for (const DType dtype : testing::product_types()) {
     SCOPED_TRACE(name_of(dtype));
     const std::vector<Tensor> got = run_once(graph, weights, x, dtype);
     for (std::size_t i = 0; i < want.size(); ++i) {
@@ -262,10 +263,11 @@ double distance(const Tensor& a, const Tensor& b) {
 }
 
 TEST(Plan, InFewerBitsRoundsWhatItSaysAndNothingElse) {
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
   Toy toy(400);
   const Tensor x = random_tensor({400, 6, 10}, 3);
   const Tensor exact = evaluate_reference(toy.graph, toy.weights, {&x, 1})[0];
-  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+  for (const DType dtype : testing::fewer_bits()) {
     const Tensor model = evaluate_rounded(toy.graph, toy.weights, x, dtype)[0];
     const Tensor got = run_once(toy.graph, toy.weights, x, dtype)[0];
     // f32's errors (1e-7) are far below a step (2^-8, 1/255), but now and then one sends a value to the other side of
@@ -277,7 +279,8 @@ TEST(Plan, InFewerBitsRoundsWhatItSaysAndNothingElse) {
 }
 
 TEST(Plan, InFewerBitsIsNearTheReference) {
-  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
+  for (const DType dtype : testing::fewer_bits()) {
     for (const std::int64_t batch : {1, 2, 5}) {
       for (const int threads : {1, 2, 5}) {
         Toy toy(batch);
@@ -298,7 +301,8 @@ TEST(Plan, InFewerBitsIsNearTheReference) {
 
 // Rows of a tile, many tiles, a last one that is lower; each row of the result is what it is alone.
 TEST(Plan, InFewerBitsRowsDoNotDependOnTheirTile) {
-  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
+  for (const DType dtype : testing::fewer_bits()) {
     for (const std::int64_t rows : {1, 5, 1000}) {
       Graph graph("rows");
       const Scope s(graph);
@@ -335,7 +339,7 @@ TEST(Plan, AnActivationIsAbsorbedOnlyWhereNobodyElseWantsItsInput) {
       SCOPED_TRACE(fmt::format("view {}, other {}", view, other));
       Graph graph("absorb");
       build(graph, view, other);
-      for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
+      for (const DType dtype : testing::product_types()) {
         EXPECT_EQ(count_steps(graph, dtype, "squared_relu"), other ? 1 : 0) << name_of(dtype);
       }
       expect_near_reference(graph, random_tensor({3, 4, 10}, 6), kSquared + 1);
@@ -351,8 +355,7 @@ TEST(Plan, ConsumersShareAnEncodedCopy) {
   const Value k = linear(y, s["key"], 10, init::constant(0));
   const Value v = linear(y, s["value"], 10, init::constant(0));
   graph.output("out", add(mul(k, v), y));  // y is wanted as it is, too
-  EXPECT_EQ(count_steps(graph, DType::kBF16, "encode"), 1);
-  EXPECT_EQ(count_steps(graph, DType::kI8, "encode"), 1);
+  for (const DType dtype : testing::fewer_bits()) EXPECT_EQ(count_steps(graph, dtype, "encode"), 1) << name_of(dtype);
   EXPECT_EQ(count_steps(graph, DType::kF32, "encode"), 0);
   expect_near_reference(graph, random_tensor({7, 10}, 8), 2);
 }
@@ -363,7 +366,7 @@ TEST(Plan, AProductHandsItsResultOnEncoded) {
   const Value x = graph.input("x", {DType::kF32, {7, 10}});
   const Value hidden = linear(x, s["up"], 20, init::constant(0));
   graph.output("out", linear(hidden, s["down"], 10, init::constant(0)));
-  for (const DType dtype : {DType::kBF16, DType::kI8}) EXPECT_EQ(count_steps(graph, dtype, "encode"), 1);  // of x
+  for (const DType dtype : testing::fewer_bits()) EXPECT_EQ(count_steps(graph, dtype, "encode"), 1);  // of x
   expect_near_reference(graph, random_tensor({7, 10}, 8), 2);
 }
 
@@ -402,7 +405,7 @@ TEST(Plan, ARowAmongManyGivesWhatItGivesAlone) {
       weights.emplace(parameter.name, random_tensor(parameter.type.shape, random(), 0.2F));
     }
     const auto one = network(1, normed);
-    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI8}) {
+    for (const DType dtype : testing::product_types()) {
       const Tensor together = run_once(*all, weights, x, dtype)[0];
       for (std::int64_t row = 0; row < kRows; ++row) {
         const Tensor input = Tensor::of(x.data<float>().subspan(static_cast<std::size_t>(row) * 64, 64), {1, 64});
@@ -448,8 +451,10 @@ TEST(Plan, InFewerBitsWhatLiesBetweenStagesTakesHalfTheMemory) {
   // x and four others while the scan's neighbours run; tiles take less than a half.
   EXPECT_LT(arena(DType::kF32), 11 * value / 2);
   EXPECT_GT(arena(DType::kF32), 5 * value);
-  for (const DType dtype : {DType::kBF16, DType::kI8}) EXPECT_LT(arena(dtype), 7 * value / 2);
-  EXPECT_EQ(count_steps(*large, DType::kI8, "encode"), 0);
+  for (const DType dtype : testing::fewer_bits()) EXPECT_LT(arena(dtype), 7 * value / 2);
+  if (onednn::multiplies_natively(DType::kI8)) {
+    EXPECT_EQ(count_steps(*large, DType::kI8, "encode"), 0);
+  }
 }
 
 TEST(Plan, ASecondActivationIsNotLost) {
@@ -470,7 +475,8 @@ TEST(Plan, OneWeightInTwoShapesIsRoundedTwice) {
 }
 
 TEST(Plan, InFewerBitsRunsFromSeveralThreadsAtOnce) {
-  for (const DType dtype : {DType::kBF16, DType::kI8}) {
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
+  for (const DType dtype : testing::fewer_bits()) {
     Toy toy(40);
     const Workers workers(2);
     const Plan plan(toy.graph, toy.weights, workers, std::make_shared<PackCache>(), dtype);

@@ -81,7 +81,7 @@ class Kernel {
   virtual bool reads_bf16(int /*i*/) const { return false; }
   /// Says that input `i` will come in bf16.
   virtual void give_bf16(int /*i*/) {}
-  /// Whether output 0 is elements of input 0, moved: it is stored as input 0 is.
+  /// Whether output 0 is elements of the one input, moved: it is stored as that is.
   virtual bool moves() const { return false; }
   /// Asks the kernel to apply this to output 0 in passing (a ReLU may then drop a NaN). False: it cannot, or has one.
   virtual bool absorb(Activation /*activation*/) { return false; }

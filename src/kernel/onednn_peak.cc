@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "core/format.h"
+#include "kernel/onednn.h"
 #include "kernel/onednn_engine.h"
 
 namespace weft::onednn {
@@ -73,18 +74,9 @@ struct MatrixPeak::Lane {
   }
 };
 
-bool MatrixPeak::native(DType precision) {
-  const auto has = [isa = static_cast<int>(dnnl::get_effective_cpu_isa())](dnnl::cpu_isa wanted) {
-    return (isa & static_cast<int>(wanted)) == static_cast<int>(wanted);  // each contains those before it
-  };
-  if (precision == DType::kBF16) return has(dnnl::cpu_isa::avx512_core_bf16);
-  if (precision == DType::kI8) return has(dnnl::cpu_isa::avx512_core_vnni) || has(dnnl::cpu_isa::avx2_vnni);
-  return true;
-}
-
 MatrixPeak::MatrixPeak(DType precision, int threads) {
   const Types types = types_of(precision);
-  if (!native(precision)) return;
+  if (!multiplies_natively(precision)) return;
   const SingleThread single;
   using Tag = memory::format_tag;
   dnnl::primitive_attr attributes;

@@ -20,11 +20,8 @@ class MatrixPeak {
   ~MatrixPeak();
   MatrixPeak(MatrixPeak&&) noexcept;
 
-  /// Whether the processor has instructions for products of this type. Where it does not, there is no peak.
-  static bool native(DType precision);
-
-  /// Operations a second of all threads together, two per multiply-accumulate; 0 where the type is not native. The best
-  /// of several repetitions of some milliseconds each.
+  /// Operations a second of all threads together, two per multiply-accumulate; 0 where the CPU does not multiply the
+  /// type in hardware. The best of several repetitions of some milliseconds each.
   double measure() const;
 
  private:

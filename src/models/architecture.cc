@@ -1,5 +1,7 @@
 #include "models/architecture.h"
 
+#include <algorithm>
+
 #include "core/format.h"
 
 namespace weft {
@@ -13,11 +15,10 @@ namespace weft {
 
 const Preset* matching_preset(const Family& family, const Json& config) {
   for (const Preset& preset : family.presets) {
-    bool same = true;
-    for (const char* extent : {"embed_dims", "embed_dim", "depth", "patch_size", "img_size", "distilled"}) {
-      same = same && config.value(extent, Json()) == preset.config.value(extent, Json());
-    }
-    if (same) return &preset;
+    const auto same = [&](const char* option) {
+      return config.value(option, Json()) == preset.config.value(option, Json());
+    };
+    if (std::ranges::all_of(family.extents, same)) return &preset;
   }
   return nullptr;
 }

@@ -79,6 +79,8 @@ struct Family {
   std::string_view title;  // "Vision-RWKV"
   std::string_view paper;  // authors, year, arXiv number
   std::vector<Preset> presets;
+  /// Options that tell the presets apart.
+  std::vector<const char*> extents;
   /// Throws ConfigError for keys or values that are not the family's.
   std::unique_ptr<const Architecture> (*configure)(const Json& config);
   /// From names and shapes alone; nothing when the tensors are not of this family. `overrides` are options that the

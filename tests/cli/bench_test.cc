@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "kernel/testing/product_types.h"
 #include "tests/cli/command.h"
 
 namespace weft::testing {
@@ -13,22 +14,21 @@ namespace fs = std::filesystem;
 TEST(BenchTypes, AreMeasuredAgainstTheMachine) {
   const ScratchFolder folder;
   const std::string model = write_small_model(folder / "m.safetensors");
-  const Outcome outcome = weft_command(
-      {"bench", model, "--size", "32", "--threads", "1", "--dtype", "f32,bf16,int8", "--min-time", "0", "--json"});
+  const std::vector<std::string> types = dtype_names(product_types());
+  const Outcome outcome = weft_command({"bench", model, "--size", "32", "--threads", "1", "--dtype",
+                                        fmt::format("{}", fmt::join(types, ",")), "--min-time", "0", "--json"});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   std::vector<Json> rows = json_lines(outcome.out);
-  ASSERT_EQ(rows.size(), 3U);
-  const char* const types[] = {"f32", "bf16", "int8"};
-  for (std::size_t i = 0; i < 3; ++i) {
+  ASSERT_EQ(rows.size(), types.size());
+  for (std::size_t i = 0; i < types.size(); ++i) {
     EXPECT_EQ(rows[i]["dtype"], types[i]);
     EXPECT_EQ(rows[i]["engine"], "weft");
     EXPECT_FALSE(rows[i].contains("vs"));
-    if (!rows[i].contains("share")) continue;  // a type that this processor has no instructions for
+    ASSERT_TRUE(rows[i].contains("share"));
     EXPECT_GT(rows[i]["machine_gflops"].get<double>(), 1);
     EXPECT_NEAR(rows[i]["share"].get<double>(),
                 rows[i]["gflops"].get<double>() / rows[i]["machine_gflops"].get<double>(), 1e-9);
   }
-  EXPECT_TRUE(rows[0].contains("share"));
   expect_error(weft_command({"bench", model, "--dtype", "f64"}), 2, "--dtype");
   expect_error(weft_command({"bench", model, "--dtype", "f32,"}), 2, "--dtype");
 }
@@ -109,16 +109,19 @@ TEST(BenchFigures, SvgHasALineForEveryCurveInBothPanels) {
   const ScratchFolder folder;
   const std::string model = write_small_model(folder / "<a>&\"b\".safetensors");
   const std::string svg = folder / "f.svg";
+  const std::vector<std::string> types = dtype_names(product_types());
   const Outcome outcome = weft_command({"bench", model, "--size", "32,64,128", "--threads", "1,2", "--dtype",
-                                        "f32,bf16", "--min-time", "0", "--svg", svg});
+                                        fmt::format("{}", fmt::join(types, ",")), "--min-time", "0", "--svg", svg});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   const std::string xml = read_text(svg);
   EXPECT_TRUE(xml.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""));
   EXPECT_TRUE(well_formed(xml)) << xml;
-  EXPECT_EQ(count_of(xml, "<circle "), 4U * 3 * 2);    // curves, sizes, panels
-  EXPECT_EQ(count_of(xml, "<polyline "), 4U * 2 + 4);  // and the legend
-  EXPECT_EQ(count_of(xml, "memory ~ T^"), 4U);
-  EXPECT_NE(xml.find("&lt;a&gt;&amp;&quot;b&quot;.safetensors, bf16, batch 1, 2 threads"), std::string::npos) << xml;
+  const std::size_t curves = 2 * types.size();
+  EXPECT_EQ(count_of(xml, "<circle "), curves * 3 * 2);         // sizes, panels
+  EXPECT_EQ(count_of(xml, "<polyline "), curves * 2 + curves);  // and the legend
+  EXPECT_EQ(count_of(xml, "memory ~ T^"), curves);
+  const std::string last = fmt::format("&lt;a&gt;&amp;&quot;b&quot;.safetensors, {}, batch 1, 2 threads", types.back());
+  EXPECT_NE(xml.find(last), std::string::npos) << xml;
   EXPECT_NE(xml.find("median time, ms"), std::string::npos);
   EXPECT_NE(xml.find("MiB"), std::string::npos);
   for (const char* side : {">32<", ">64<", ">128<"}) EXPECT_EQ(count_of(xml, side), 2U) << side;

@@ -83,6 +83,12 @@ void expect_error(const Outcome& outcome, int code, std::string_view part) {
   EXPECT_NE(outcome.err.find(part), std::string::npos) << outcome.err;
 }
 
+std::vector<std::string> dtype_names(const std::vector<DType>& dtypes) {
+  std::vector<std::string> names;
+  for (const DType dtype : dtypes) names.emplace_back(dtype == DType::kI8 ? "int8" : name_of(dtype));
+  return names;
+}
+
 Image noise(std::int64_t height, std::int64_t width, unsigned seed) {
   Image image{.height = height, .width = width, .channels = 3, .pixels = {}};
   image.pixels.resize(static_cast<std::size_t>(3 * height * width));

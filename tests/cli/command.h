@@ -42,6 +42,9 @@ Json only_json(const std::string& text);
 /// Exactly one line "weft: …" on stderr and this exit code; `part` is in the line.
 void expect_error(const Outcome& outcome, int code, std::string_view part);
 
+/// As --dtype names them.
+std::vector<std::string> dtype_names(const std::vector<DType>& dtypes);
+
 /// A folder for the files of a test; names in it are strings, ready for the command line.
 class ScratchFolder : public TemporaryDirectory {
  public:

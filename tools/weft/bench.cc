@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "api/model_data.h"
+#include "arguments.h"
 #include "bench_report.h"
 #include "commands.h"
 #include "io/output_file.h"
@@ -122,7 +123,7 @@ Groups groups_of(const Options& o) {
   }
   const std::vector<int> batches = parse_ints(o.batches, "--batch", 1, 65536);
   const std::vector<int> threads = parse_ints(o.threads, "--threads", 0, 1024);
-  const std::int64_t max_memory = o.max_memory.empty() ? 0 : parse_bytes(o.max_memory, "--max-memory");
+  const std::int64_t max_memory = parse_max_memory(o.max_memory);
   std::vector<DType> dtypes;
   for (const std::string& part : split_list(o.dtypes, "--dtype")) dtypes.push_back(parse_dtype(part, "--dtype"));
   const LoadOptions load = o.load.options();

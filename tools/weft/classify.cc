@@ -1,31 +1,22 @@
 // weft classify: what is in a picture.
 #include <cstdio>
 
+#include "arguments.h"
 #include "commands.h"
-#include "picture_stream.h"
 
 namespace weft::cli {
 namespace {
 
 struct Options {
-  RunArguments run;
+  PictureArguments run;
   int top = 5;
-  int batch = 8;
-  bool any_size = false;
-  std::vector<std::string> images;
 };
 
 void declare(CLI::App& app, Options& o) {
-  app.add_option("IMAGE", o.images, "Pictures: paths, patterns (quoted or not), or - for the standard input")
-      ->required();
   o.run.declare(app);
   app.add_option("--top", o.top, "Classes to print per picture (default 5)")
       ->type_name("K")
       ->check(CLI::PositiveNumber);
-  app.add_flag("--any-size", o.any_size, "Take each picture at its own size: no resizing, no crop");
-  app.add_option("--batch", o.batch, "Pictures of equal size to run at once (default 8)")
-      ->type_name("N")
-      ->check(CLI::Range(1, 4096));
   app.footer(
       "Prints the likeliest classes of each picture, in the order given. A picture that cannot be read is told on\n"
       "stderr and skipped; the exit code is then 1. JSON: {\"file\", \"dtype\", \"predictions\": [{\"label\",\n"
@@ -50,12 +41,9 @@ void print_predictions(const std::string& file, DType dtype, const std::vector<P
 }
 
 int run(const Options& o) {
-  const SessionOptions session_options = o.run.session_options();
-  const Model model = load_model(model_path(o.run.model), o.run.load.options());
-  const Preprocess preprocess = o.any_size ? model.preprocess().any_size() : model.preprocess();
-  PictureStream stream(pictures_of(o.images),
-                       {.preprocess = preprocess, .threads = o.run.threads, .max_batch = o.batch});
-  const Session session(model.with_preprocess(preprocess.any_size()), session_options);
+  const PictureRun pictures = o.run.open();
+  PictureStream stream(pictures_of(o.run.images), pictures.stream);
+  const Session session(pictures.model, pictures.session);
   bool failed = false;
   for (Batch batch = stream.next(); !batch.empty(); batch = stream.next()) {
     std::vector<std::vector<Prediction>> predictions;

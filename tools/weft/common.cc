@@ -52,64 +52,6 @@ bool parse_whole(std::string_view text, T& out) {
 
 }  // namespace
 
-void LoadArguments::declare(CLI::App& app) {
-  app.add_option("--section", section,
-                 "Which tensors of a PyTorch checkpoint: model, state_dict, ema, … (default: chosen; `weft inspect` "
-                 "tells what there is)")
-      ->type_name("NAME");
-  app.add_option("--set", set,
-                 "A model option that the file does not tell, or that shall be other than it says; repeatable "
-                 "(example: --set wkv=released_kernel)")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-}
-
-LoadOptions LoadArguments::options() const {
-  LoadOptions options{.section = section, .config = {}};
-  for (const std::string& pair : set) {
-    const std::size_t equals = pair.find('=');
-    if (equals == std::string::npos || equals == 0) fail_usage("--set must be KEY=VALUE, got {}", pair);
-    options.config.emplace_back(pair.substr(0, equals), pair.substr(equals + 1));
-  }
-  return options;
-}
-
-void declare_json(CLI::App& app, bool& json) {
-  app.add_flag("--json", json, "Print JSON: one object per result, each on a line of its own");
-}
-
-void declare_threads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "Threads that work; 0: one per core (default)")
-      ->type_name("N")
-      ->check(CLI::Range(0, 1024));
-}
-
-void declare_dtype(CLI::App& app, std::string& dtype) {
-  app.add_option("--dtype", dtype,
-                 fmt::format("What matrix products multiply: f32, bf16, int8, or auto: bf16 where the CPU has it in "
-                             "hardware, else f32 (default {})",
-                             dtype))
-      ->type_name("TYPE");
-}
-
-void RunArguments::declare(CLI::App& app) {
-  app.add_option("--model", model,
-                 "Checkpoint: safetensors, or PyTorch in the official layout (default: $WEFT_MODEL, else the small "
-                 "CIFAR-10 model that comes with weft)")
-      ->type_name("FILE");
-  load.declare(app);
-  declare_threads(app, threads);
-  declare_dtype(app, dtype);
-  declare_max_memory(app, max_memory);
-  declare_json(app, json);
-}
-
-SessionOptions RunArguments::session_options() const {
-  return {.threads = threads,
-          .dtype = parse_dtype(dtype, "--dtype"),
-          .max_memory = max_memory.empty() ? 0 : parse_bytes(max_memory, "--max-memory")};
-}
-
 std::vector<fs::path> folders_of_weft(std::string_view installed, std::string_view source) {
   std::error_code error;
   const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
@@ -242,12 +184,6 @@ std::int64_t parse_bytes(std::string_view text, std::string_view option) {
     fail_usage("{} must be a size such as 600M or 1.5G, got {}", option, text);
   }
   return static_cast<std::int64_t>(bytes);
-}
-
-void declare_max_memory(CLI::App& app, std::string& size) {
-  app.add_option("--max-memory", size,
-                 "Refuse, before it starts, what would need more memory than this: 600M, 1.5G, … (default: no limit)")
-      ->type_name("SIZE");
 }
 
 std::string grouped(std::int64_t number) {

@@ -1,4 +1,5 @@
-// What the subcommands share: options, the way from a name to a model, and how results are printed.
+// What the subcommands share: how they are added, the way from a name to a model, values of options, and how results
+// are printed. The options themselves: arguments.h.
 #pragma once
 
 #include <CLI/App.hpp>
@@ -47,34 +48,6 @@ void add_command(CLI::App& app, Action& action, std::string name, std::string de
   command->callback([&action, options, run] { action = [options, run] { return run(*options); }; });
 }
 
-/// --section and --set: how a checkpoint is read.
-struct LoadArguments {
-  std::string section;
-  std::vector<std::string> set;
-
-  void declare(CLI::App& app);
-  /// Throws UsageError for a --set without "=".
-  LoadOptions options() const;
-};
-
-/// --model and what is needed to run it on pictures.
-struct RunArguments {
-  std::string model;
-  LoadArguments load;
-  int threads = 0;
-  std::string dtype = "f32";
-  std::string max_memory;
-  bool json = false;
-
-  void declare(CLI::App& app);
-  /// Throws UsageError for a --dtype or a --max-memory that is none.
-  SessionOptions session_options() const;
-};
-
-void declare_json(CLI::App& app, bool& json);
-void declare_threads(CLI::App& app, int& threads);
-void declare_dtype(CLI::App& app, std::string& dtype);
-
 /// Where what comes with weft may lie: share/weft/INSTALLED beside an installed command (bin/), SOURCE in the source
 /// tree that it was built in (build/bin or build/<preset>/bin).
 std::vector<std::filesystem::path> folders_of_weft(std::string_view installed, std::string_view source);
@@ -115,9 +88,6 @@ Size parse_size(std::string_view text, std::string_view option);
 
 /// "600M", "1.5G" or a plain number of bytes; K, M and G are powers of 1024. Throws UsageError.
 std::int64_t parse_bytes(std::string_view text, std::string_view option);
-/// --max-memory, for parse_bytes.
-void declare_max_memory(CLI::App& app, std::string& size);
-
 /// "6,155,176"
 std::string grouped(std::int64_t number);
 /// "1.169 G", "189.3 G": with an SI prefix.

@@ -4,28 +4,19 @@
 #include <numeric>
 #include <optional>
 
+#include "arguments.h"
 #include "commands.h"
-#include "picture_stream.h"
 
 namespace weft::cli {
 namespace {
 
 struct Options {
-  RunArguments run;
-  int batch = 8;
-  bool any_size = false;
-  std::vector<std::string> images;
+  PictureArguments run;
 };
 
 void declare(CLI::App& app, Options& o) {
-  app.add_option("IMAGE", o.images, "Pictures: paths, patterns (quoted or not), or - for the standard input")
-      ->required();
   o.run.dtype = "int8";
   o.run.declare(app);
-  app.add_flag("--any-size", o.any_size, "Take each picture at its own size: no resizing, no crop");
-  app.add_option("--batch", o.batch, "Pictures of equal size to run at once (default 8)")
-      ->type_name("N")
-      ->check(CLI::Range(1, 4096));
   app.footer(
       "Runs the pictures twice, in f32 and in --dtype, and compares what is there\n"
       "after each layer (the last one's final norm included), the pooled vector that the head reads, and the logits:\n"
@@ -78,7 +69,9 @@ std::size_t likeliest(std::span<const float> logits) {
 class Comparison {
  public:
   Comparison(const Model& model, const SessionOptions& options)
-      : exact_(model, {.threads = options.threads}), rounded_(model, options), layers_(model.depth()) {
+      : exact_(model, {.threads = options.threads, .max_memory = options.max_memory}),
+        rounded_(model, options),
+        layers_(model.depth()) {
     std::iota(layers_.begin(), layers_.end(), 0);
     for (const int layer : layers_) stages_.emplace_back(fmt::format("layer {}", layer));
     stages_.emplace_back("pooled");
@@ -156,13 +149,9 @@ Json to_json(const std::string& model, const Comparison& comparison) {
 }
 
 int run(const Options& o) {
-  const SessionOptions session_options = o.run.session_options();
-  const std::filesystem::path path = model_path(o.run.model);
-  const Model model = load_model(path, o.run.load.options());
-  const Preprocess preprocess = o.any_size ? model.preprocess().any_size() : model.preprocess();
-  PictureStream stream(pictures_of(o.images),
-                       {.preprocess = preprocess, .threads = o.run.threads, .max_batch = o.batch});
-  Comparison comparison(model.with_preprocess(preprocess.any_size()), session_options);
+  const PictureRun pictures = o.run.open();
+  PictureStream stream(pictures_of(o.run.images), pictures.stream);
+  Comparison comparison(pictures.model, pictures.session);
   bool failed = false;
   for (Batch batch = stream.next(); !batch.empty(); batch = stream.next()) {
     use_batch(batch, [&](std::span<const Image> images) { comparison.add(images); });
@@ -174,9 +163,9 @@ int run(const Options& o) {
   }
   if (comparison.pictures() == 0) return kFailure;
   if (o.run.json) {
-    print_json(to_json(path.filename().string(), comparison));
+    print_json(to_json(pictures.name(), comparison));
   } else {
-    print(path.filename().string(), comparison);
+    print(pictures.name(), comparison);
   }
   return failed ? kFailure : kOk;
 }

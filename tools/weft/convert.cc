@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "api/model_data.h"
+#include "arguments.h"
 #include "commands.h"
 
 namespace weft::cli {

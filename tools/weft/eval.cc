@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 
+#include "arguments.h"
 #include "commands.h"
 #include "labelled_data.h"
 #include "progress.h"
@@ -13,7 +14,6 @@ namespace {
 struct Options {
   RunArguments run;
   std::string data;
-  int batch = 16;
   std::int64_t limit = 0;
 };
 
@@ -23,10 +23,8 @@ void declare(CLI::App& app, Options& o) {
          "A folder with a sub-folder of pictures per class, a CIFAR-10 binary file, or - for such a file on the "
          "standard input")
       ->required();
+  o.run.batch = 16;
   o.run.declare(app);
-  app.add_option("--batch", o.batch, "Pictures to run at once (default 16)")
-      ->type_name("N")
-      ->check(CLI::Range(1, 4096));
   app.add_option("--limit", o.limit,
                  "Take so many pictures, of a folder spread over its classes, of a file the first; 0: all (default)")
       ->type_name("N")
@@ -81,16 +79,14 @@ void run_batch(const Session& session, Batch& batch, Score& score, Progress& pro
 }
 
 int run(const Options& o) {
-  const SessionOptions session_options = o.run.session_options();
-  const std::filesystem::path path = model_path(o.run.model);
-  const Model model = load_model(path, o.run.load.options());
-  if (model.classes() == 0) throw UnsupportedError(fmt::format("{}: a bare backbone has no classes", path.string()));
+  const PictureRun pictures = o.run.open();
+  const Model& model = pictures.model;
+  if (model.classes() == 0)
+    throw UnsupportedError(fmt::format("{}: a bare backbone has no classes", pictures.path.string()));
   LabelledData data = open_labelled_data(o.data, model.labels(), model.classes(), o.limit);
   const std::int64_t total = o.limit > 0 && (data.count < 0 || o.limit < data.count) ? o.limit : data.count;
-  const Preprocess& preprocess = model.preprocess();
-  PictureStream stream(limited(std::move(data.next), o.limit),
-                       {.preprocess = preprocess, .threads = o.run.threads, .max_batch = o.batch});
-  const Session session(model.with_preprocess(preprocess.any_size()), session_options);
+  PictureStream stream(limited(std::move(data.next), o.limit), pictures.stream);
+  const Session session(model, pictures.session);
   Score score;
   Progress progress(total);
   const auto start = std::chrono::steady_clock::now();
@@ -103,7 +99,7 @@ int run(const Options& o) {
   const double rate = seconds > 0 ? static_cast<double>(score.pictures) / seconds : 0;
   const double milliseconds = rate > 0 ? 1000 / rate : 0;
   if (o.run.json) {
-    print_json({{"model", path.filename().string()},
+    print_json({{"model", pictures.name()},
                 {"data", o.data},
                 {"dtype", dtype_text(session.dtype())},
                 {"pictures", score.pictures},
@@ -114,7 +110,7 @@ int run(const Options& o) {
                 {"pictures_per_second", rate},
                 {"milliseconds_per_picture", milliseconds}});
   } else {
-    fmt::print("{} on {}\n", one_line(path.filename().string()), one_line(o.data));
+    fmt::print("{} on {}\n", one_line(pictures.name()), one_line(o.data));
     fmt::print("  {:<10}{}{}\n", "pictures", grouped(score.pictures),
                score.failed > 0 ? fmt::format(" (and {} that cannot be read)", grouped(score.failed)) : "");
     fmt::print("  {:<10}{:.2f} %\n  {:<10}{:.2f} %\n", "top-1", 100 * score.fraction(score.top1), "top-5",

@@ -5,6 +5,7 @@
 
 #include "api/model_data.h"
 #include "api/model_file.h"
+#include "arguments.h"
 #include "commands.h"
 #include "io/output_file.h"
 

@@ -6,27 +6,22 @@
 #include <optional>
 
 #include "api/model_data.h"
+#include "arguments.h"
 #include "commands.h"
 #include "io/npy.h"
 #include "io/safetensors.h"
-#include "picture_stream.h"
 
 namespace weft::cli {
 namespace {
 
 struct Options {
-  RunArguments run;
+  PictureArguments run;
   std::string layers;
   std::string out;
   std::optional<int> map;
-  int batch = 8;
-  bool any_size = false;
-  std::vector<std::string> images;
 };
 
 void declare(CLI::App& app, Options& o) {
-  app.add_option("IMAGE", o.images, "Pictures: paths, patterns (quoted or not), or - for the standard input")
-      ->required();
   o.run.declare(app);
   app.add_option("--layers", o.layers,
                  "Layers whose maps are wanted, separated by commas; negative ones count from the end (default: those "
@@ -36,10 +31,6 @@ void declare(CLI::App& app, Options& o) {
       ->type_name("FILE.npy|FILE.safetensors");
   app.add_option("--map", o.map, "With --out FILE.npy: write the map of this layer instead of the pooled vectors")
       ->type_name("I");
-  app.add_flag("--any-size", o.any_size, "Take each picture at its own size: no resizing, no crop");
-  app.add_option("--batch", o.batch, "Pictures of equal size to run at once (default 8)")
-      ->type_name("N")
-      ->check(CLI::Range(1, 4096));
   app.footer(
       "A layer's map is [C,H,W] per picture, H and W being the picture's sides over the patch size; the pooled vector\n"
       "[C] is the mean of the map that the head reads. All arrays are f32.\n\n"
@@ -208,14 +199,10 @@ void check(const Options& o) {
 
 int run(const Options& o) {
   check(o);
-  const SessionOptions session_options = o.run.session_options();
-  const std::filesystem::path path = model_path(o.run.model);
-  const Model model = load_model(path, o.run.load.options());
-  const std::vector<int> layers = wanted_layers(o, model);
-  const Preprocess preprocess = o.any_size ? model.preprocess().any_size() : model.preprocess();
-  PictureStream stream(pictures_of(o.images),
-                       {.preprocess = preprocess, .threads = o.run.threads, .max_batch = o.batch});
-  const Session session(model.with_preprocess(preprocess.any_size()), session_options);
+  const PictureRun pictures = o.run.open();
+  const std::vector<int> layers = wanted_layers(o, pictures.model);
+  PictureStream stream(pictures_of(o.run.images), pictures.stream);
+  const Session session(pictures.model, pictures.session);
   Collector collector(o.out, o.map);
   std::vector<std::string> files;
   bool failed = false;
@@ -238,7 +225,7 @@ int run(const Options& o) {
     }
     std::fflush(stdout);
   }
-  if (!o.out.empty() && !files.empty()) collector.write(files, path.filename().string(), session.dtype(), o.run.json);
+  if (!o.out.empty() && !files.empty()) collector.write(files, pictures.name(), session.dtype(), o.run.json);
   return failed ? kFailure : kOk;
 }
 

@@ -5,6 +5,7 @@
 
 #include "anatomy.h"
 #include "api/model_data.h"
+#include "arguments.h"
 #include "commands.h"
 
 namespace weft::cli {

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "api/model_data.h"
+#include "arguments.h"
 #include "commands.h"
 #include "io/checkpoint.h"
 

@@ -1,5 +1,6 @@
 // weft models: the architectures that weft knows.
 #include "api/model_data.h"
+#include "arguments.h"
 #include "commands.h"
 
 namespace weft::cli {

@@ -1,6 +1,7 @@
 // weft verify: reference cases against an engine.
 #include "verify/verify.h"
 
+#include "arguments.h"
 #include "commands.h"
 
 namespace weft::cli {

@@ -31,6 +31,8 @@ constexpr std::array<std::pair<Head, std::string_view>, 4> enum_names(Head) {
 
 /// Options under their official names; the defaults are those of the official backbone.
 struct Config {
+  static constexpr std::string_view kFamily = "vision_rwkv";
+
   std::array<int, 2> img_size = {224, 224};  // height, width; sizes the positional embedding
   int patch_size = 16;
   int in_channels = 3;
@@ -98,6 +100,6 @@ ModelValues build(Graph& graph, Value image, const Config& config, std::span<con
 std::optional<Recognition> recognise(const TensorIndex& tensors, const Json& overrides);
 /// From the official `model` dictionary: mmcls's {type: ImageClassifier, backbone, head} for system "vrwkv", the flat
 /// arguments of VRWKV_Classification for "vrwkv-internimage".
-std::optional<Config> from_official(std::string_view system, const Json& model);
+std::optional<Config> from_official(std::string_view system, const Json& model, const TensorIndex& tensors);
 
 }  // namespace weft::vision_rwkv

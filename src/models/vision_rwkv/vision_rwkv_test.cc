@@ -3,8 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "api/model_data.h"
+#include "kernel/testing/product_types.h"
 #include "models/config.h"
-#include "verify/verify.h"
+#include "models/testing/reference_cases.h"
 #include "weft/model.h"
 
 namespace weft::vision_rwkv {
@@ -73,12 +74,7 @@ TEST(VisionRwkv, TinyExtremesBuild) {
     const Value image = graph.input("image", {DType::kF32, {1, 3, 1, 1}});
     const ModelValues values = build(graph, image, config, {});
     EXPECT_EQ(values.logits->shape(), (Shape{1, 1}));
-    std::mt19937_64 random(1);
-    for (const int id : graph.parameters()) {
-      std::vector<float> parameter(static_cast<std::size_t>(graph.value(id).type.shape.elements()));
-      graph.value(id).initializer(parameter, random);
-      for (const float x : parameter) EXPECT_TRUE(std::isfinite(x)) << graph.value(id).name;
-    }
+    testing::expect_finite_parameters(graph);
   }
 }
 
@@ -113,50 +109,23 @@ TEST(VisionRwkv, ParametersStartAsTheOfficialOnes) {
   near(start("backbone.pos_embed"), std::vector<double>(196 * 3, 0.0));
 }
 
-const std::filesystem::path kGolden = std::filesystem::path(WEFT_SOURCE_DIR) / "tests/golden";
-
 class VisionRwkvGolden : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(VisionRwkvGolden, EqualsTheOfficialCode) {
-  const std::filesystem::path folder = kGolden / GetParam();
-  for (const Engine engine : {Engine::kCpu, Engine::kReference}) {
-    const VerifyResult result = verify_case(folder, {.engine = engine, .threads = 2});
-    EXPECT_GE(result.checks.size(), 3U);
-    for (const VerifyCheck& check : result.checks) {
-      EXPECT_TRUE(check.passed()) << check.name << ": " << check.error << " > " << check.tolerance;
-    }
-  }
-}
+TEST_P(VisionRwkvGolden, EqualsTheOfficialCode) { testing::expect_equals_official(GetParam(), 3); }
 
 TEST_P(VisionRwkvGolden, InFewerBitsIsWithinTheRoundingErrorToExpect) {
-  const VerifyResult exact = verify_case(kGolden / GetParam(), {.threads = 2});
-  for (const DType dtype : {DType::kBF16, DType::kI8}) {
-    const VerifyResult result = verify_case(kGolden / GetParam(), {.threads = 2, .dtype = dtype});
-    ASSERT_EQ(result.checks.size(), exact.checks.size());
-    for (std::size_t i = 0; i < result.checks.size(); ++i) {
-      const VerifyCheck& check = result.checks[i];
-      EXPECT_TRUE(check.passed()) << name_of(dtype) << " " << check.name << ": " << check.error << " > "
-                                  << check.tolerance;
-      if (check.name == "params") continue;
-      EXPECT_LT(check.tolerance, 0.3) << "not worth the name";
-      EXPECT_GT(check.error, exact.checks[i].tolerance) << name_of(dtype) << " was not used";
-    }
-  }
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
+  testing::expect_rounds_as_expected(GetParam());
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, VisionRwkvGolden,
                          ::testing::Values("vrwkv-plain", "vrwkv-rect", "vrwkv-pad",
                                            "vrwkv-keynorm-postnorm-layerscale", "vrwkv-noshift", "vrwkv-shift2",
                                            "vrwkv-internimage-layout"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+                         testing::case_name);
 
 TEST(VisionRwkv, RecognisesTheOfficialLayouts) {
-  const std::filesystem::path golden = std::filesystem::path(WEFT_SOURCE_DIR) / "tests/golden";
-  const Model plain = Model::load(golden / "vrwkv-plain/weights.pth");
+  const Model plain = Model::load(testing::golden("vrwkv-plain/weights.pth"));
   EXPECT_EQ(plain.family(), "vision_rwkv");
   EXPECT_EQ(plain.classes(), 7);
   EXPECT_EQ(plain.depth(), 3);
@@ -166,21 +135,23 @@ TEST(VisionRwkv, RecognisesTheOfficialLayouts) {
   EXPECT_EQ(config["post_norm"], false);
   EXPECT_EQ(config["head"], "linear");
 
-  const Model large = Model::load(golden / "vrwkv-internimage-layout/weights.pth");
+  const Model large = Model::load(testing::golden("vrwkv-internimage-layout/weights.pth"));
   const Json large_config = Json::parse(large.config());
   EXPECT_EQ(large_config["head"], "tanh_mlp");
   EXPECT_EQ(large_config["key_norm"], true);
   EXPECT_EQ(large_config["post_norm"], true);
   EXPECT_EQ(large_config["hidden_dims"], 24);
 
-  const Model override =
-      Model::load(golden / "vrwkv-plain/weights.pth", {.config = {{"wkv", "released_kernel"}, {"post_norm", "true"}}});
+  const Model override = Model::load(testing::golden("vrwkv-plain/weights.pth"),
+                                     {.config = {{"wkv", "released_kernel"}, {"post_norm", "true"}}});
   EXPECT_EQ(Json::parse(override.config())["wkv"], "released_kernel");
   EXPECT_EQ(Json::parse(override.config())["post_norm"], true);
-  EXPECT_THROW(Model::load(golden / "vrwkv-plain/weights.pth", {.config = {{"post_nrom", "true"}}}), ConfigError);
+  EXPECT_THROW(Model::load(testing::golden("vrwkv-plain/weights.pth"), {.config = {{"post_nrom", "true"}}}),
+               ConfigError);
   // 5 x 3 patches are no square: the file cannot tell the size of the picture.
-  EXPECT_THROW(Model::load(golden / "vrwkv-noshift/weights.pth"), ConfigError);
-  EXPECT_EQ(Model::load(golden / "vrwkv-noshift/weights.pth", {.config = {{"img_size", "[40,24]"}}}).classes(), 4);
+  EXPECT_THROW(Model::load(testing::golden("vrwkv-noshift/weights.pth")), ConfigError);
+  EXPECT_EQ(Model::load(testing::golden("vrwkv-noshift/weights.pth"), {.config = {{"img_size", "[40,24]"}}}).classes(),
+            4);
 }
 
 }  // namespace

@@ -8,42 +8,17 @@
 namespace weft::vit {
 namespace {
 
-class Vit final : public Architecture {
+class Vit final : public ConfiguredArchitecture<Config> {
  public:
-  explicit Vit(Config config) : config_(config) { validate(config_); }
+  using ConfiguredArchitecture::ConfiguredArchitecture;
 
-  std::string_view family() const override { return "vit"; }
-  Json config() const override { return config_to_json(config_); }
-  int depth() const override { return config_.depth; }
-  int in_channels() const override { return config_.in_chans; }
-  std::array<int, 2> native_size() const override { return config_.img_size; }
-  int classes() const override { return config_.num_classes; }
-  std::vector<int> out_indices() const override { return {config_.depth - 1}; }
-  ModelValues build(Graph& graph, Value image, std::span<const int> layers) const override {
-    return vit::build(graph, image, config_, layers);
-  }
-
- private:
-  Config config_;
+  int in_channels() const override { return options().in_chans; }
+  int classes() const override { return options().num_classes; }
+  std::vector<int> out_indices() const override { return {options().depth - 1}; }
 };
-
-std::unique_ptr<const Architecture> configure(const Json& json) {
-  Config config;
-  config_from_json(json, config, "vit");
-  return std::make_unique<Vit>(config);
-}
-
-std::unique_ptr<const Architecture> configure_official(std::string_view system, const Json& model,
-                                                       const TensorIndex& tensors) {
-  const auto config = from_official(system, model, tensors);
-  return config ? std::make_unique<Vit>(*config) : nullptr;
-}
 
 // The published models: models.py of DeiT, vision_transformer.py of timm.
 std::vector<Preset> presets() {
-  const auto preset = [](std::string_view name, std::string_view summary, const Config& config) {
-    return Preset{.name = name, .summary = summary, .config = config_to_json(config)};
-  };
   Config tiny{.embed_dim = 192, .num_heads = 3};
   Config small{.embed_dim = 384, .num_heads = 6};
   Config base{.embed_dim = 768, .num_heads = 12};
@@ -71,44 +46,39 @@ std::vector<Preset> presets() {
 int Config::hidden() const { return static_cast<int>(std::floor(embed_dim * mlp_ratio + 1e-6)); }
 
 void validate(const Config& c) {
-  std::string wrong;
-  const auto check = [&](bool ok, std::string_view name, std::string_view expected) {
-    if (!ok) wrong += fmt::format("{}{} must be {}", wrong.empty() ? "" : "; ", name, expected);
-  };
+  RangeCheck check;
   // The upper bounds keep every product of extents far from overflow.
-  const auto within = [&](int value, int low, int high, std::string_view name) {
-    check(value >= low && value <= high, name, fmt::format("{} … {}, got {}", low, high, value));
-  };
-  within(c.patch_size, 1, 1024, "patch_size");
+  check.within(c.patch_size, 1, 1024, "patch_size");
   for (const int side : c.img_size) {
-    within(side, 1, 65536, "img_size");
-    check(c.patch_size < 1 || side % c.patch_size == 0, "img_size",
-          fmt::format("a multiple of the patch_size {}, got {}", c.patch_size, side));
+    check.within(side, 1, 65536, "img_size");
+    check.expect(c.patch_size < 1 || side % c.patch_size == 0, "img_size",
+                 fmt::format("a multiple of the patch_size {}, got {}", c.patch_size, side));
   }
-  within(c.in_chans, 1, 4096, "in_chans");
-  within(c.num_classes, 0, 1 << 24, "num_classes");
-  within(c.embed_dim, 1, 65536, "embed_dim");
-  within(c.depth, 1, 1024, "depth");
-  within(c.num_heads, 1, 65536, "num_heads");
-  check(c.num_heads < 1 || c.embed_dim % c.num_heads == 0, "num_heads",
-        fmt::format("a divisor of embed_dim {}, got {}", c.embed_dim, c.num_heads));
-  check(c.mlp_ratio > 0 && c.mlp_ratio <= 64 && c.hidden() >= 1, "mlp_ratio",
-        fmt::format("above 0 … 64, with a hidden layer of at least 1, got {}", c.mlp_ratio));
-  check(c.norm_eps >= 0 && c.norm_eps <= 1, "norm_eps", fmt::format("0 … 1, got {}", c.norm_eps));
-  check(c.class_token || c.global_pool == GlobalPool::kAvg, "class_token", "true where global_pool is token");
-  check(!c.distilled || (c.class_token && c.global_pool == GlobalPool::kToken), "distilled",
-        "false without a class token or where global_pool is not token");
-  require<ConfigError>(wrong.empty(), "vit", "{}", wrong);
+  check.within(c.in_chans, 1, 4096, "in_chans");
+  check.within(c.num_classes, 0, 1 << 24, "num_classes");
+  check.within(c.embed_dim, 1, 65536, "embed_dim");
+  check.within(c.depth, 1, 1024, "depth");
+  check.within(c.num_heads, 1, 65536, "num_heads");
+  check.expect(c.num_heads < 1 || c.embed_dim % c.num_heads == 0, "num_heads",
+               fmt::format("a divisor of embed_dim {}, got {}", c.embed_dim, c.num_heads));
+  check.expect(c.mlp_ratio > 0 && c.mlp_ratio <= 64 && c.hidden() >= 1, "mlp_ratio",
+               fmt::format("above 0 … 64, with a hidden layer of at least 1, got {}", c.mlp_ratio));
+  check.expect(c.norm_eps >= 0 && c.norm_eps <= 1, "norm_eps", fmt::format("0 … 1, got {}", c.norm_eps));
+  check.expect(c.class_token || c.global_pool == GlobalPool::kAvg, "class_token", "true where global_pool is token");
+  check.expect(!c.distilled || (c.class_token && c.global_pool == GlobalPool::kToken), "distilled",
+               "false without a class token or where global_pool is not token");
+  check.done(Config::kFamily);
 }
 
 Family make_family() {
-  return {.name = "vit",
+  return {.name = Config::kFamily,
           .title = "Vision Transformer, DeiT",
           .paper = "Dosovitskiy et al., ICLR 2021, arXiv:2010.11929; Touvron et al., ICML 2021, arXiv:2012.12877",
           .presets = presets(),
-          .configure = configure,
+          .extents = {"embed_dim", "depth", "patch_size", "img_size", "distilled"},
+          .configure = configure<Vit>,
           .recognise = recognise,
-          .from_official = configure_official};
+          .from_official = configure_official<Vit, from_official>};
 }
 
 }  // namespace weft::vit

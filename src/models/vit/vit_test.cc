@@ -4,14 +4,13 @@
 
 #include "api/model_data.h"
 #include "io/npy.h"
+#include "kernel/testing/product_types.h"
 #include "models/config.h"
-#include "verify/verify.h"
+#include "models/testing/reference_cases.h"
 #include "weft/model.h"
 
 namespace weft::vit {
 namespace {
-
-const std::filesystem::path kGolden = std::filesystem::path(WEFT_SOURCE_DIR) / "tests/golden";
 
 struct Published {
   const char* preset;
@@ -96,12 +95,7 @@ TEST(Vit, TinyExtremesBuild) {
     EXPECT_FALSE(values.logits);
     EXPECT_EQ(values.pooled.shape(), (Shape{2, 1}));
     EXPECT_EQ(values.maps[0].shape(), (Shape{2, 1, 1, 1}));
-    std::mt19937_64 random(1);
-    for (const int id : graph.parameters()) {
-      std::vector<float> parameter(static_cast<std::size_t>(graph.value(id).type.shape.elements()));
-      graph.value(id).initializer(parameter, random);
-      for (const float x : parameter) EXPECT_TRUE(std::isfinite(x)) << graph.value(id).name;
-    }
+    testing::expect_finite_parameters(graph);
   }
 }
 
@@ -135,42 +129,19 @@ TEST(Vit, PadsAsPatchEmbedDoes) {
 
 class VitGolden : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(VitGolden, EqualsTheOfficialCode) {
-  for (const Engine engine : {Engine::kCpu, Engine::kReference}) {
-    const VerifyResult result = verify_case(kGolden / GetParam(), {.engine = engine, .threads = 2});
-    EXPECT_EQ(result.checks.size(), 2U);  // parameters and logits
-    for (const VerifyCheck& check : result.checks) {
-      EXPECT_TRUE(check.passed()) << check.name << ": " << check.error << " > " << check.tolerance;
-    }
-  }
-}
+TEST_P(VitGolden, EqualsTheOfficialCode) { testing::expect_equals_official(GetParam(), 2); }
 
 TEST_P(VitGolden, InFewerBitsIsWithinTheRoundingErrorToExpect) {
-  const VerifyResult exact = verify_case(kGolden / GetParam(), {.threads = 2});
-  for (const DType dtype : {DType::kBF16, DType::kI8}) {
-    const VerifyResult result = verify_case(kGolden / GetParam(), {.threads = 2, .dtype = dtype});
-    ASSERT_EQ(result.checks.size(), exact.checks.size());
-    for (std::size_t i = 0; i < result.checks.size(); ++i) {
-      const VerifyCheck& check = result.checks[i];
-      EXPECT_TRUE(check.passed()) << name_of(dtype) << " " << check.name << ": " << check.error << " > "
-                                  << check.tolerance;
-      if (check.name == "params") continue;
-      EXPECT_LT(check.tolerance, 0.3) << "not worth the name";
-      EXPECT_GT(check.error, exact.checks[i].tolerance) << name_of(dtype) << " was not used";
-    }
-  }
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
+  testing::expect_rounds_as_expected(GetParam());
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, VitGolden,
                          ::testing::Values("vit-cls", "vit-resized", "deit-distilled", "deit-resized"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+                         testing::case_name);
 
 TEST(Vit, RecognisesTheOfficialLayouts) {
-  const Model resized = Model::load(kGolden / "vit-resized/weights.pth", {.config = {{"num_heads", "4"}}});
+  const Model resized = Model::load(testing::golden("vit-resized/weights.pth"), {.config = {{"num_heads", "4"}}});
   EXPECT_EQ(resized.family(), "vit");
   EXPECT_EQ(resized.classes(), 9);
   EXPECT_EQ(resized.depth(), 2);
@@ -182,26 +153,28 @@ TEST(Vit, RecognisesTheOfficialLayouts) {
   EXPECT_EQ(config["distilled"], false);
   EXPECT_EQ(config["interpolate_mode"], "bicubic_antialias");
 
-  const Model distilled =
-      Model::load(kGolden / "deit-distilled/weights.pth", {.config = {{"num_heads", "4"}, {"img_size", "[20,36]"}}});
+  const Model distilled = Model::load(testing::golden("deit-distilled/weights.pth"),
+                                      {.config = {{"num_heads", "4"}, {"img_size", "[20,36]"}}});
   EXPECT_EQ(Json::parse(distilled.config())["distilled"], true);
   EXPECT_EQ(distilled.classes(), 6);
 
   // 5 x 7 patches are no square, 20 channels no whole heads of 64: the file cannot tell.
-  EXPECT_THROW(Model::load(kGolden / "vit-cls/weights.pth", {.config = {{"num_heads", "3"}}}), ConfigError);
-  EXPECT_THROW(Model::load(kGolden / "vit-resized/weights.pth"), ConfigError);
-  EXPECT_THROW(Model::load(kGolden / "vit-resized/weights.pth", {.config = {{"num_heads", "3"}}}), ConfigError);
+  EXPECT_THROW(Model::load(testing::golden("vit-cls/weights.pth"), {.config = {{"num_heads", "3"}}}), ConfigError);
+  EXPECT_THROW(Model::load(testing::golden("vit-resized/weights.pth")), ConfigError);
+  EXPECT_THROW(Model::load(testing::golden("vit-resized/weights.pth"), {.config = {{"num_heads", "3"}}}), ConfigError);
 }
 
 // Products in bf16 or int8 stand one behind the other eight times in two layers (qkv, scores, values, proj, fc1, fc2,
 // and patches and heads around them). Each adds at most 2^-8 of its operands' size in bf16, 2^-7 in int8, to a residual
 // stream of about the same size; rounding errors of both signs add up like the root of their number.
 TEST(Vit, RunsInFewerBits) {
-  const Model model =
-      Model::load(kGolden / "deit-distilled/weights.pth", {.config = {{"num_heads", "4"}, {"img_size", "[20,36]"}}});
-  const Tensor x = read_npy(kGolden / "deit-distilled/x.npy").to(DType::kF32);
-  const Tensor want = read_npy(kGolden / "deit-distilled/y0.npy");
-  for (const auto& [dtype, bound] : {std::pair{DType::kBF16, 4 * 0x1p-8}, {DType::kI8, 4 * 0x1p-7}}) {
+  if (testing::fewer_bits().empty()) GTEST_SKIP() << testing::kNoFewerBits;
+  const Model model = Model::load(testing::golden("deit-distilled/weights.pth"),
+                                  {.config = {{"num_heads", "4"}, {"img_size", "[20,36]"}}});
+  const Tensor x = read_npy(testing::golden("deit-distilled/x.npy")).to(DType::kF32);
+  const Tensor want = read_npy(testing::golden("deit-distilled/y0.npy"));
+  for (const DType dtype : testing::fewer_bits()) {
+    const double bound = dtype == DType::kBF16 ? 4 * 0x1p-8 : 4 * 0x1p-7;
     const Tensor logits = Session(model, {.threads = 2, .dtype = dtype}).logits(x);
     double error = 0;
     double largest = 0;

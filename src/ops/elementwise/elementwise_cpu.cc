@@ -27,6 +27,11 @@ struct RowInput {
   bool is_bf16 = false;
 };
 
+// Sigmoid where results are rounded to bf16 soon: within 2^-11.
+struct RoughSigmoid {
+  static constexpr std::size_t kArity = 1;
+};
+
 }  // namespace
 }  // namespace weft
 #endif
@@ -63,6 +68,27 @@ V apply(const Sigmoid&, D d, V x) {
   const V one = hn::Set(d, 1.0F);
   const V e = exp_in_range(d, hn::Clamp(hn::Neg(x), hn::Set(d, -87.0F), hn::Set(d, 88.0F)));
   return hn::IfThenElse(hn::IsNaN(x), x, hn::Div(one, hn::Add(one, e)));
+}
+
+// With e^−x = 2^n·2^f, n an integer and |f| ≤ 1/2: the cubic with the smallest relative error, 2^-13.7 (Lawson's
+// iteration), and a reciprocal of 12 bits, which each x86 has.
+template <class D, class V>
+V apply([[maybe_unused]] const RoughSigmoid& op, D d, V x) {
+#if HWY_ARCH_X86
+  const auto set = [d](float value) HWY_ATTR { return hn::Set(d, value); };
+  const V t = hn::Clamp(hn::Mul(x, set(-1.44269504F)), set(-126.0F), set(126.0F));
+  // Added to this, t loses its fraction, and the last bits show the exponent of 2^n.
+  const V to_exponent = set(0x1.8p23F + 127);
+  const V shifted = hn::Add(t, to_exponent);
+  const V f = hn::Sub(t, hn::Sub(shifted, to_exponent));
+  V p = hn::MulAdd(f, set(0.055171684F), set(0.242611213F));
+  p = hn::MulAdd(f, p, set(0.693260991F));
+  p = hn::MulAdd(f, p, set(0.999928068F));
+  const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(hn::RebindToSigned<D>(), shifted)));
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::ApproximateReciprocal(hn::MulAdd(p, power, set(1.0F))));
+#else
+  return apply(Sigmoid(), d, x);
+#endif
 }
 
 template <class D, class V>
@@ -132,21 +158,22 @@ HWY_INLINE void run_rows(const A& op, const std::array<RowInput, A::kArity>& in,
   }
 }
 
-void elementwise_rows(const Elementwise& op, const RowInput* in, const EncodedRows& out, std::int64_t rows,
+template <class A>
+void apply_rows(const A& op, const RowInput* in, const EncodedRows& out, std::int64_t rows, std::size_t columns) {
+  constexpr auto kInputs = std::make_index_sequence<A::kArity>();
+  std::array<RowInput, A::kArity> inputs;
+  std::copy_n(in, A::kArity, inputs.begin());
+  const bool some_bf16 = std::ranges::any_of(inputs, &RowInput::is_bf16);
+  with_row_writer(out, columns, [&](auto writer) HWY_ATTR {
+    if (some_bf16) return run_rows<A, true>(op, inputs, writer, rows, columns, kInputs);
+    run_rows<A, false>(op, inputs, writer, rows, columns, kInputs);
+  });
+}
+
+void elementwise_rows(const Elementwise& op, bool rough, const RowInput* in, const EncodedRows& out, std::int64_t rows,
                       std::size_t columns) {
-  std::visit(
-      [&](const auto& attributes) HWY_ATTR {
-        using A = std::decay_t<decltype(attributes)>;
-        constexpr auto kInputs = std::make_index_sequence<A::kArity>();
-        std::array<RowInput, A::kArity> inputs;
-        std::copy_n(in, A::kArity, inputs.begin());
-        const bool some_bf16 = std::ranges::any_of(inputs, &RowInput::is_bf16);
-        with_row_writer(out, columns, [&](auto writer) HWY_ATTR {
-          if (some_bf16) return run_rows<A, true>(attributes, inputs, writer, rows, columns, kInputs);
-          run_rows<A, false>(attributes, inputs, writer, rows, columns, kInputs);
-        });
-      },
-      op);
+  if (rough && std::holds_alternative<Sigmoid>(op)) return apply_rows(RoughSigmoid(), in, out, rows, columns);
+  std::visit([&](const auto& attributes) HWY_ATTR { apply_rows(attributes, in, out, rows, columns); }, op);
 }
 
 template <class A>
@@ -192,6 +219,7 @@ class ElementwiseKernel final : public RowKernel {
         shape_(request.in, request.out[0].shape),
         rows_(row_count(request.out[0].shape)),
         columns_(rows_ > 0 ? request.out[0].shape.elements() / rows_ : 0),
+        is_rough_(request.precision != DType::kF32),
         output_(columns_) {
     for (const TensorType& type : request.in) {
       const bool complete = type.shape.elements() == request.out[0].shape.elements();
@@ -236,7 +264,7 @@ class ElementwiseKernel final : public RowKernel {
     for (std::size_t i = 0; i < args.in.size(); ++i) {
       in[i] = {args.in[i], complete_[i] ? columns * (bf16_[i] ? sizeof(std::uint16_t) : sizeof(float)) : 0, bf16_[i]};
     }
-    HWY_DYNAMIC_DISPATCH(elementwise_rows)(op_, in.data(), output_.at(args), rows, columns);
+    HWY_DYNAMIC_DISPATCH(elementwise_rows)(op_, is_rough_, in.data(), output_.at(args), rows, columns);
   }
 
   Elementwise op_;
@@ -244,6 +272,7 @@ class ElementwiseKernel final : public RowKernel {
   Broadcast shape_;
   std::int64_t rows_, columns_;
   std::vector<bool> complete_, bf16_;
+  bool is_rough_;
   bool row_wise_ = true;  // every input has all elements, or one row for all rows
   RowOutput output_;
 };

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernel/testing/targets.h"
 #include "ops/kernels.h"
 #include "ops/testing/op_test.h"
 
@@ -34,11 +35,13 @@ void check(Operation operation, std::vector<Shape> shapes, double tolerance = kR
 }
 
 // The one result of `operation` on `x`, as a session would compute it.
-std::vector<float> run(const Operation& operation, const std::vector<float>& x) {
+std::vector<float> run(const Operation& operation, const std::vector<float>& x, DType precision = DType::kF32) {
   const TensorType type{DType::kF32, {static_cast<std::int64_t>(x.size())}};
   const Tensor* const no_constant = nullptr;
-  const auto kernel = make_lone_kernel(
-      operation, {.in = std::span(&type, 1), .out = std::span(&type, 1), .constants = std::span(&no_constant, 1)});
+  const auto kernel = make_lone_kernel(operation, {.in = std::span(&type, 1),
+                                                   .out = std::span(&type, 1),
+                                                   .constants = std::span(&no_constant, 1),
+                                                   .precision = precision});
   std::vector<float> y(x.size());
   const auto* in = reinterpret_cast<const std::byte*>(x.data());
   auto* out = reinterpret_cast<std::byte*>(y.data());
@@ -55,6 +58,26 @@ TEST(Elementwise, UnaryMatchesTheReference) {
   }
   check(Scale{.factor = 3}, {{}});
   check(Sigmoid{}, {{2, 196, 192}}, kTranscendental);
+}
+
+TEST(Elementwise, InFewerBitsASigmoidIsWithinAQuarterOfABF16Step) {
+  std::vector<float> x;
+  for (int i = -200'000; i <= 200'000; ++i) x.push_back(static_cast<float>(i) * 1e-3F);  // ±200
+  for (const float extreme : {-3e38F, 3e38F, -1e-40F}) x.push_back(extreme);
+  const float infinity = std::numeric_limits<float>::infinity();
+  testing::for_each_target([&] {
+    const std::vector<float> y = run(Sigmoid{}, x, DType::kBF16);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      // The cubic's 2^-13.7 and the reciprocal's 2^-11.4 (SSE and AVX2), rounding aside, of the result: that is 2^-126
+      // where it should be less.
+      const double want = std::max(Sigmoid::apply(x[i]), 0x1p-126);
+      ASSERT_TRUE(std::abs(y[i] - want) <= 0x1p-11 * want || (y[i] == 0 && want == 0x1p-126)) << x[i] << " " << y[i];
+    }
+    const std::vector<float> ends = run(Sigmoid{}, {-infinity, infinity, std::nanf("")}, DType::kI8);
+    EXPECT_NEAR(ends[0], 0, 0x1p-125);
+    EXPECT_NEAR(ends[1], 1, 0x1p-11);
+    EXPECT_TRUE(std::isnan(ends[2]));
+  });
 }
 
 TEST(Elementwise, SquaredReluMatchesTheReference) {
