@@ -8,6 +8,7 @@ JOBS ?= $(shell nproc)
 BUILD_PACKAGES := g++ cmake ninja-build ccache pkg-config libdnnl-dev libhwy-dev libtbb-dev libvips-dev \
                   libminizip-dev nlohmann-json3-dev libcli11-dev libfmt-dev libonnx-dev libprotobuf-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) libgtest-dev libbenchmark-dev
+TORCH_PACKAGES := libtorch-dev libopenblas-dev
 LINT_PACKAGES := $(TEST_PACKAGES) clang-format clang-tidy libomp-dev
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang libclang-rt-dev libomp-dev
 FUZZ_TARGETS := fuzz_pth fuzz_safetensors fuzz_npy fuzz_json
@@ -32,7 +33,7 @@ demo: build ## classify pictures with the model that comes along
 	@demo/run.sh build/release/bin/weft
 
 test: ## build with assertions and run the whole suite
-	$(need) $(TEST_PACKAGES)
+	$(need) $(TEST_PACKAGES) $(TORCH_PACKAGES)
 	$(peers)
 	cmake --preset dev
 	cmake --build --preset dev --parallel $(JOBS)

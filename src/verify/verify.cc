@@ -26,19 +26,29 @@ using std::filesystem::path;
 // kernel's EPS, which changes a quotient by up to 2.5e-6 in the cases.
 constexpr double kKernelTolerance = 1e-5;
 
-double relative_error(const Tensor& got, const Tensor& want, std::string_view name) {
+// The share of the largest of all gradients that is added to an array's own largest in cases that ask for it: of some
+// parameters the gradient is nothing but rounding.
+constexpr double kGradientFloor = 1e-2;
+
+double largest_of(const Tensor& tensor) {
+  const Tensor wide = tensor.to(DType::kF64);
+  double largest = 0;
+  for (const double value : wide.data<double>()) largest = std::max(largest, std::abs(value));
+  return largest;
+}
+
+// `floor` is added to the largest wanted.
+double relative_error(const Tensor& got, const Tensor& want, std::string_view name, double floor = 1e-6) {
   require<ShapeError>(got.shape() == want.shape(), name, "has shape {}, the reference {}", got.shape(), want.shape());
   const Tensor got64 = got.to(DType::kF64);
   const Tensor want64 = want.to(DType::kF64);
   double worst = 0;
-  double largest = 0;
   for (std::size_t i = 0; i < got64.data<double>().size(); ++i) {
     const double difference = std::abs(got64.data<double>()[i] - want64.data<double>()[i]);
     if (std::isnan(difference)) return std::numeric_limits<double>::infinity();
     worst = std::max(worst, difference);
-    largest = std::max(largest, std::abs(want64.data<double>()[i]));
   }
-  return worst / (largest + 1e-6);
+  return worst / (largest_of(want64) + floor);
 }
 
 class CaseRunner {
@@ -48,6 +58,9 @@ class CaseRunner {
     const FileBytes file = map_file(folder_ / "meta.json");
     meta_ = parse_json({reinterpret_cast<const char*>(file.bytes.data()), file.bytes.size()}, file.name);
     require<IoError>(meta_.is_object(), place_, "meta.json must be an object");
+    const bool torch = options.engine == Engine::kTorch;
+    require<UnsupportedError>(torch || !options.gradients, "verify", "only the torch engine has gradients");
+    require<ConfigError>(!torch || options.torch != nullptr, "verify", "the torch engine has not been loaded");
   }
 
   VerifyResult run() {
@@ -77,12 +90,19 @@ class CaseRunner {
     return read_npy(folder_ / file.get<std::string>());
   }
 
+  // What a graph computes with: f32, or as it is in the file for the references.
+  Tensor read_input(const Json& file) const {
+    const Tensor tensor = read(file);
+    return options_.engine == Engine::kReference ? tensor : tensor.to(DType::kF32);
+  }
+
   void check(std::string name, double error, double tolerance) {
     checks_.push_back({std::move(name), error, tolerance});
   }
 
   std::vector<Tensor> run_graph(const Graph& graph, const Weights& weights, const Tensor& input) {
     if (options_.engine == Engine::kReference) return evaluate_reference(graph, weights, {&input, 1});
+    if (options_.engine == Engine::kTorch) return options_.torch->run(graph, weights, {&input, 1});
     const Plan plan(graph, weights, workers_, std::make_shared<PackCache>(), options_.dtype);
     Plan::Context context(plan);
     std::vector<Tensor> outputs;
@@ -110,22 +130,13 @@ class CaseRunner {
     if (meta_.contains("params")) {
       check("params", meta_["params"] == graph->parameter_count() ? 0 : 1, 0);
     }
-    std::vector<Tensor> outputs = run_graph(*graph, data.weights, input);
     const bool has_head = data.architecture->classes() > 0;
-    if (has_head) {  // build_graph puts maps first, the logits last
-      outputs.insert(outputs.begin(), outputs.back());
-    }
+    const std::vector<Tensor> outputs = run_graph(*graph, data.weights, input);
     for (const auto& [name, output] : at(meta_, "outputs").items()) {
-      std::size_t index = outputs.size();
-      if (name.starts_with('y')) {
-        const char* end = name.data() + name.size();
-        if (std::from_chars(name.data() + 1, end, index).ptr != end) index = outputs.size();
-      }
-      require<IoError>(index < layers.size() + (has_head ? 1 : 0), place_,
-                       "output {} is none of the model's {} outputs", printable(name, 40),
-                       layers.size() + (has_head ? 1 : 0));
-      check(name, relative_error(outputs[index], read(at(output, "file")), name), tolerance);
+      const Tensor& got = outputs[output_index(*graph, has_head, name)];
+      check(name, relative_error(got, read(at(output, "file")), name), tolerance);
     }
+    if (options_.gradients && meta_.contains("gradients")) check_gradients(*graph, has_head, data.weights, input);
     if (has_head && meta_.contains("official_cuda_kernel") && meta_["official_cuda_kernel"].contains("y0")) {
       Json kernel_config = data.architecture->config();
       kernel_config["wkv"] = name_of(Wkv::kReleasedKernel);
@@ -134,6 +145,60 @@ class CaseRunner {
       const Tensor logits = run_graph(*kernel_graph, data.weights, input).back();
       const Tensor want = read(meta_["official_cuda_kernel"]["y0"]);
       check("y0 (wkv = released_kernel)", relative_error(logits, want, "y0"), std::max(tolerance, kKernelTolerance));
+    }
+  }
+
+  // The output of the graph that a case calls y3: the logits where there is a head, then the maps of out_indices.
+  std::size_t output_index(const Graph& graph, bool has_head, const std::string& name) const {
+    const std::size_t count = graph.outputs().size() - 1;  // without the pooled vector
+    std::size_t index = count;
+    if (name.starts_with('y')) {
+      const char* const end = name.data() + name.size();
+      if (std::from_chars(name.data() + 1, end, index).ptr != end) index = count;
+    }
+    require<IoError>(index < count, place_, "output {} is none of the model's {} outputs", printable(name, 40), count);
+    if (!has_head) return index;
+    return index == 0 ? graph.outputs().size() - 1 : index - 1;  // the logits are the graph's last
+  }
+
+  void check_gradients(const Graph& graph, bool has_head, const Weights& weights, const Tensor& input) {
+    std::vector<Tensor> cotangents;
+    for (const Graph::Output& output : graph.outputs()) {
+      cotangents.push_back(Tensor::zeros({DType::kF32, graph.value(output.value).type.shape}));
+    }
+    for (const auto& [name, file] : at(meta_, "cotangents").items()) {
+      cotangents[output_index(graph, has_head, name)] = read(file);
+    }
+    std::map<std::string, Tensor, std::less<>> got, want;
+    const TorchGradients gradients = options_.torch->differentiate(graph, weights, {&input, 1}, cotangents);
+    for (const auto& [name, gradient] : gradients.parameters) {
+      got.emplace(name, gradient);
+      want.emplace(name, Tensor::zeros(gradient.type()));  // unless the file says otherwise
+    }
+    got.emplace("x", gradients.inputs[0]);
+    for (const auto& [name, file] : at(meta_, "gradients").items()) {
+      if (name != "parameters") {
+        want.insert_or_assign(name, read(file));
+        continue;
+      }
+      for (const auto& [parameter, gradient] : read_checkpoint(folder_ / file.get<std::string>(), {}).tensors) {
+        want.insert_or_assign(parameter, gradient);
+      }
+    }
+    compare_gradients("", got, want, at(meta_, "tolerance_grad_f32").get<double>());
+  }
+
+  void compare_gradients(std::string_view prefix, const std::map<std::string, Tensor, std::less<>>& got,
+                         const std::map<std::string, Tensor, std::less<>>& want, double tolerance) {
+    double largest = 0;
+    for (const auto& [name, gradient] : want) largest = std::max(largest, largest_of(gradient));
+    const double floor = meta_.contains("grad_metric") ? kGradientFloor * largest : 1e-6;
+    for (const auto& [name, gradient] : want) {
+      const auto found = got.find(name);
+      require<IoError>(found != got.end(), place_, "there is a gradient of {}, which the case does not have",
+                       printable(name, 80));
+      check(fmt::format("{}gradient of {}", prefix, name), relative_error(found->second, gradient, name, floor),
+            tolerance);
     }
   }
 
@@ -152,24 +217,28 @@ class CaseRunner {
 
   void run_bi_wkv(const Json& c) {
     const Json& files = at(c, "files");
-    std::vector<Tensor> in;
-    for (const char* name : {"k", "v", "w", "u"}) {
-      in.push_back(read(at(files, name)));
-      if (options_.engine == Engine::kCpu) in.back() = in.back().to(DType::kF32);
-    }
     const auto name = at(c, "name").get<std::string>();
-    const double tolerance = at(c, "tolerance_f32").get<double>();
+    const Tensor k = read_input(at(files, "k"));
+    Weights weights;  // as in a model, where w and u come from parameters
+    for (const char* parameter : {"v", "w", "u"}) weights.emplace(parameter, read_input(at(files, parameter)));
     const auto compare = [&](const char* file, Wkv form) {
       if (!files.contains(file)) return;
       Graph graph("bi_wkv");
-      Weights weights;
-      std::vector<Value> values = {graph.input("k", in[0].type())};
-      for (std::size_t i = 1; i < in.size(); ++i) {
-        values.push_back(graph.constant(in[i]));
+      const auto parameter = [&](const char* p) { return graph.parameter(p, weights.at(p).type(), init::constant(0)); };
+      const Value y = bi_wkv(graph.input("k", k.type()), parameter("v"), parameter("w"), parameter("u"), form);
+      graph.output("y", y);
+      const std::string label = fmt::format("{} (wkv = {})", name, name_of(form));
+      check(label, relative_error(run_graph(graph, weights, k)[0], read(files[file]), name),
+            at(c, "tolerance_f32").get<double>());
+      if (options_.gradients && form == Wkv::kPaper && files.contains("cot_y")) {
+        const Tensor cotangent = read(files["cot_y"]);
+        TorchGradients got = options_.torch->differentiate(graph, weights, {&k, 1}, {&cotangent, 1});
+        got.parameters.emplace("k", got.inputs[0]);
+        std::map<std::string, Tensor, std::less<>> want;
+        for (const char* of : {"k", "v", "w", "u"})
+          want.emplace(of, read(at(files, fmt::format("grad_{}", of).c_str())));
+        compare_gradients(name + " ", got.parameters, want, at(c, "tolerance_grad_f32").get<double>());
       }
-      graph.output("y", bi_wkv(values[0], values[1], values[2], values[3], form));
-      const double error = relative_error(run_graph(graph, weights, in[0])[0], read(files[file]), name);
-      check(fmt::format("{} (wkv = {})", name, name_of(form)), error, tolerance);
     };
     compare("y", Wkv::kPaper);
     compare("y_cuda_kernel", Wkv::kReleasedKernel);

@@ -3,16 +3,18 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/threads.h"
+#include "torch/engine.h"
 #include "weft/tensor.h"
 
 namespace weft {
 
-/// kCpu is what sessions use; kReference computes everything by the naive double-precision loops.
-enum class Engine { kCpu, kReference };
+/// kCpu is what sessions use; kReference computes everything by the naive double-precision loops; kTorch is libtorch.
+enum class Engine { kCpu, kReference, kTorch };
 
 struct VerifyOptions {
   Engine engine = Engine::kCpu;
@@ -20,6 +22,10 @@ struct VerifyOptions {
   /// What the CPU engine's products multiply: kF32, kBF16 or kI8. In fewer bits than f32 a model's tolerance is the
   /// case's plus the one of verify/rounding.h.
   DType dtype = DType::kF32;
+  /// What kTorch runs on; it brings its own threads.
+  std::shared_ptr<TorchEngine> torch = nullptr;
+  /// Compares the gradients, too, of the cases that have some. For kTorch only.
+  bool gradients = false;
 };
 
 /// One array compared: error is max |got − want| / (max |want| + 1e-6), or the largest difference where equality is
@@ -41,8 +47,9 @@ struct VerifyResult {
   const VerifyCheck& worst() const;
 };
 
-/// Throws IoError for a folder that cannot be read, ConfigError or WeightError for a case that does not make sense,
-/// UnsupportedError for a system that weft does not know.
+/// Gradients are those of Σ over outputs of sum(output · cotangent). Throws IoError for a folder that cannot be read,
+/// ConfigError or WeightError for a case that does not make sense, UnsupportedError for a system that weft does not
+/// know and for gradients of an engine that has none.
 VerifyResult verify_case(const std::filesystem::path& folder, const VerifyOptions& options = {});
 
 }  // namespace weft

@@ -18,6 +18,9 @@ else
 fi
 cmake --install "$from" --prefix "$work/prefix" >"$work/install.log"
 if [[ $linkage == static ]]; then "$work/prefix/bin/weft" --version; fi
+if [[ -n $(find "$work/prefix" -name libweft_torch.so) ]]; then
+  "$work/prefix/bin/weft" verify --engine torch "$source/tests/golden/vit-cls"
+fi
 
 options=()
 if awk -v language=cpp -f "$source/tests/readme/blocks.awk" "$source/README.md" >"$work/readme.cc"; then

@@ -10,16 +10,24 @@ namespace {
 struct Options {
   std::vector<std::string> folders;
   std::string engine = "cpu";
+  std::string device = "cpu";
   std::string dtype = "f32";
   int threads = 0;
+  bool gradients = false;
   bool every = false;
   bool json = false;
 };
 
 void declare(CLI::App& app, Options& o) {
   app.add_option("DIR", o.folders, "Folders with a meta.json")->required()->type_name("");
-  app.add_option("--engine", o.engine, "cpu, what sessions use, or reference, naive loops in double precision")
-      ->check(CLI::IsMember({"cpu", "reference"}))
+  app.add_option(
+         "--engine", o.engine,
+         "cpu, what sessions use, torch, which is libtorch in f32, or reference, naive loops in double precision")
+      ->check(CLI::IsMember({"cpu", "torch", "reference"}))
+      ->capture_default_str();
+  app.add_flag("--grad", o.gradients, "Compare gradients as well, of the cases that have some (--engine torch only)");
+  app.add_option("--device", o.device, "What libtorch computes on: cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
   declare_dtype(app, o.dtype);
   app.add_flag("--all", o.every, "Print every array compared, not only the worst of a case");
@@ -37,7 +45,8 @@ void declare(CLI::App& app, Options& o) {
       "Examples:\n"
       "  weft verify tests/golden/*\n"
       "  weft verify --dtype int8 tests/golden/vrwkv-*\n"
-      "  weft verify --engine reference --all tests/golden/vrwkv-plain");
+      "  weft verify --engine reference --all tests/golden/vrwkv-plain\n"
+      "  weft verify --engine torch --grad tests/golden/vrwkv-*");
 }
 
 Json to_json(const VerifyCheck& check) {
@@ -67,17 +76,35 @@ void print(const VerifyResult& result, const Options& o, std::string_view dtype)
   }
 }
 
-int run(const Options& o) {
-  const Engine engine = o.engine == "cpu" ? Engine::kCpu : Engine::kReference;
-  const DType products = parse_dtype(o.dtype, "--dtype");
-  if (engine == Engine::kReference && products != DType::kF32) {
+VerifyOptions verify_options(const Options& o) {
+  VerifyOptions options{.threads = o.threads, .dtype = parse_dtype(o.dtype, "--dtype"), .gradients = o.gradients};
+  if (o.engine == "torch") options.engine = Engine::kTorch;
+  if (o.engine == "reference") options.engine = Engine::kReference;
+  if (options.engine == Engine::kReference && options.dtype != DType::kF32) {
     fail_usage("--dtype is about the cpu engine; the reference engine computes in double precision");
   }
-  const std::string_view dtype = engine == Engine::kCpu ? dtype_text(products) : "f64";
+  if (options.engine == Engine::kTorch && options.dtype != DType::kF32) {
+    fail_usage("--dtype is about the cpu engine; the torch engine computes in f32");
+  }
+  if (options.engine != Engine::kTorch && o.gradients) {
+    fail_usage("--grad needs --engine torch; the {} engine does not differentiate", o.engine);
+  }
+  if (options.engine != Engine::kTorch && o.device != "cpu") {
+    fail_usage("--device {} needs --engine torch; the {} engine runs on the CPU", o.device, o.engine);
+  }
+  if (options.engine == Engine::kTorch) {
+    options.torch = load_torch_engine({.dtype = DType::kF32, .cuda = o.device == "cuda", .threads = o.threads});
+  }
+  return options;
+}
+
+int run(const Options& o) {
+  const VerifyOptions options = verify_options(o);
+  const std::string_view dtype = options.engine == Engine::kReference ? "f64" : dtype_text(options.dtype);
   bool all_passed = true;
   for (const std::string& folder : o.folders) {
     try {
-      const VerifyResult result = verify_case(folder, {.engine = engine, .threads = o.threads, .dtype = products});
+      const VerifyResult result = verify_case(folder, options);
       print(result, o, dtype);
       all_passed = all_passed && result.passed();
     } catch (const std::exception& error) {

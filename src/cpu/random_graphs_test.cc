@@ -1,0 +1,56 @@
+// The CPU engine and the references on random graphs.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "cpu/testing/run.h"
+#include "graph/evaluate.h"
+#include "ops/ops.h"
+#include "ops/testing/op_test.h"
+#include "ops/testing/rounding.h"
+
+namespace weft {
+namespace {
+
+using testing::random_graph;
+using testing::RandomGraph;
+
+constexpr std::uint64_t kGraphs = 400;
+
+TEST(RandomGraphs, HoldEveryOperatorManyTimes) {
+  std::map<std::string, int, std::less<>> count;
+  for (std::uint64_t seed = 0; seed < kGraphs; ++seed) {
+    const RandomGraph g = random_graph(seed);
+    for (const Graph::Node& node : g.graph->nodes()) ++count[std::string(node.operation.name())];
+  }
+#define WEFT_OP(Attributes, room) EXPECT_GE(count[std::string(Attributes::kName)], 40) << Attributes::kName;
+#include "ops/ops.def"
+#undef WEFT_OP
+}
+
+TEST(RandomGraphs, ThePlanComputesWhatTheReferencesDo) {
+  std::vector<double> tolerances;
+  for (std::uint64_t seed = 0; seed < kGraphs; ++seed) {
+    const RandomGraph g = random_graph(seed);
+    SCOPED_TRACE(fmt::format("graph of seed {}:\n{}", seed, g.graph->str()));
+    const std::vector<Tensor> want = evaluate_reference(*g.graph, g.weights, g.inputs);
+    const std::vector<double> tolerance = testing::f32_tolerances(g, want);
+    const std::vector<Tensor> got = testing::run_plan(*g.graph, g.weights, g.inputs, 1 + static_cast<int>(seed % 3));
+    ASSERT_EQ(got.size(), want.size());
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      ASSERT_EQ(got[i].shape(), want[i].shape());
+      EXPECT_LE(testing::relative_error(got[i], want[i]), tolerance[i]) << g.graph->outputs()[i].name;
+      tolerances.push_back(tolerance[i]);
+    }
+  }
+  // The comparison is worth what its tolerances are: most are some ten to a thousand roundings.
+  std::ranges::sort(tolerances);
+  const auto quantile = [&](double q) {
+    return tolerances[static_cast<std::size_t>(q * static_cast<double>(tolerances.size() - 1))];
+  };
+  EXPECT_LE(quantile(0.5), 1e-5);
+  EXPECT_LE(quantile(0.95), 1e-4);
+}
+
+}  // namespace
+}  // namespace weft

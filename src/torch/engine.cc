@@ -1,0 +1,158 @@
+#include "torch/engine.h"
+
+#include <torch/torch.h>
+#include <torch/version.h>
+
+#include <string_view>
+
+#include "core/format.h"
+#include "torch/executor.h"
+
+// Of OpenBLAS, when that is what libtorch multiplies with: it does not heed libtorch's number of threads.
+extern "C" void openblas_set_num_threads(int threads) __attribute__((weak));
+
+namespace weft::torch_engine {
+namespace {
+
+using Weights = std::map<std::string, Tensor, std::less<>>;
+using Tensors = std::vector<at::Tensor>;
+
+// libtorch's exceptions as weft's, in one line.
+template <class F>
+auto translated(F&& f) {
+  const auto line = [](const c10::Error& error) {
+    const std::string_view text = error.what_without_backtrace();
+    return printable(text.substr(0, text.find('\n')));
+  };
+  try {
+    return f();
+  } catch (const c10::OutOfMemoryError& error) {
+    fail<MemoryError>("torch", "{}", line(error));
+  } catch (const c10::Error& error) {
+    const std::string text = line(error);
+    const std::size_t memory = text.find("can't allocate memory");  // behind the name of a file of libtorch's
+    if (memory != std::string::npos) fail<MemoryError>("torch", "{}", text.substr(memory));
+    fail<weft::Error>("torch", "{}", text);
+  }
+}
+
+class Engine final : public TorchEngine {
+ public:
+  explicit Engine(const TorchOptions& options)
+      : options_(at::TensorOptions(options.dtype == DType::kF64 ? at::kDouble : at::kFloat)
+                     .device(options.cuda ? at::kCUDA : at::kCPU)) {
+    require<ConfigError>(options.dtype == DType::kF32 || options.dtype == DType::kF64, "torch",
+                         "computes in f32 or f64, got {}", name_of(options.dtype));
+    if (options.cuda) require_cuda();
+    if (options.threads > 0) {
+      at::set_num_threads(options.threads);
+      if (openblas_set_num_threads != nullptr) openblas_set_num_threads(options.threads);
+    }
+  }
+
+  std::string description() const override {
+    return fmt::format("libtorch {} on {}", TORCH_VERSION, options_.device().is_cuda() ? "cuda" : "cpu");
+  }
+
+  std::vector<Tensor> run(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs) override {
+    return translated([&] {
+      const c10::InferenceMode no_gradients;
+      const Executor executor(graph, options_);
+      return from_torch_all(executor.forward(to_torch_all(inputs), parameters_of(graph, weights)));
+    });
+  }
+
+  TorchGradients differentiate(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs,
+                               std::span<const Tensor> cotangents) override {
+    require<ShapeError>(cotangents.size() == graph.outputs().size(), graph.name(),
+                        "{} outputs need as many cotangents, got {}", graph.outputs().size(), cotangents.size());
+    return translated([&] { return differentiate_all(graph, weights, inputs, cotangents); });
+  }
+
+ private:
+  static void require_cuda() {
+#ifdef WEFT_TORCH_HAS_CUDA
+    require<UnsupportedError>(torch::cuda::is_available(), "torch",
+                              "libtorch {} finds no CUDA device; does nvidia-smi show one, and a driver as new as this "
+                              "libtorch's CUDA?",
+                              TORCH_VERSION);
+#else
+    fail<UnsupportedError>("torch",
+                           "libtorch {} was built without CUDA; unpack an official CUDA build of libtorch, add it to "
+                           "CMAKE_PREFIX_PATH and build weft again",
+                           TORCH_VERSION);
+#endif
+  }
+
+  Tensors to_torch_all(std::span<const Tensor> tensors) const {
+    Tensors result;
+    for (const Tensor& tensor : tensors) result.push_back(to_torch(tensor, options_));
+    return result;
+  }
+
+  static std::vector<Tensor> from_torch_all(const Tensors& tensors) {
+    std::vector<Tensor> result;
+    for (const at::Tensor& tensor : tensors) result.push_back(from_torch(tensor));
+    return result;
+  }
+
+  Tensors parameters_of(const Graph& graph, const Weights& weights) const {
+    Tensors result;
+    for (const int id : graph.parameters()) {
+      const std::string& name = graph.value(id).name;
+      const auto weight = weights.find(name);
+      require<WeightError>(weight != weights.end(), graph.name(), "parameter {} has no weights", name);
+      result.push_back(to_torch(weight->second, options_));
+    }
+    return result;
+  }
+
+  TorchGradients differentiate_all(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs,
+                                   std::span<const Tensor> cotangents) const {
+    const Executor executor(graph, options_);
+    const Tensors in = to_torch_all(inputs);
+    const Tensors parameters = parameters_of(graph, weights);
+    Tensors leaves = in;
+    leaves.insert(leaves.end(), parameters.begin(), parameters.end());
+    for (const at::Tensor& leaf : leaves) leaf.requires_grad_();
+    const Tensors outputs = executor.forward(in, parameters);
+    Tensors roots, root_cotangents;  // without outputs that depend on no leaf
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      require<ShapeError>(outputs[i].sizes() == at::IntArrayRef(cotangents[i].shape().extents().data(),
+                                                                cotangents[i].shape().extents().size()),
+                          graph.name(), "the cotangent of {} must be {}, got {}", graph.outputs()[i].name,
+                          Shape(outputs[i].sizes().vec()), cotangents[i].shape());
+      if (!outputs[i].requires_grad()) continue;
+      roots.push_back(outputs[i]);
+      root_cotangents.push_back(to_torch(cotangents[i], options_));
+    }
+    Tensors gradients(leaves.size());
+    if (!roots.empty() && !leaves.empty()) {
+      gradients = torch::autograd::grad(roots, leaves, root_cotangents, /*retain_graph=*/false, /*create_graph=*/false,
+                                        /*allow_unused=*/true);
+    }
+    TorchGradients result{.outputs = from_torch_all(outputs), .inputs = {}, .parameters = {}};
+    for (std::size_t i = 0; i < leaves.size(); ++i) {
+      Tensor gradient = from_torch(gradients[i].defined() ? gradients[i] : at::zeros_like(leaves[i]));
+      if (i < in.size()) {
+        result.inputs.push_back(std::move(gradient));
+      } else {
+        result.parameters.emplace(graph.value(graph.parameters()[i - in.size()]).name, std::move(gradient));
+      }
+    }
+    return result;
+  }
+
+  at::TensorOptions options_;
+};
+
+}  // namespace
+}  // namespace weft::torch_engine
+
+extern "C" __attribute__((visibility("default"))) weft::TorchEngine* weft_make_torch_engine(
+    const char* version, const weft::TorchOptions& options) {
+  weft::require<weft::UnsupportedError>(std::string_view(version) == WEFT_VERSION, "torch",
+                                        "libweft_torch is of weft {}, the program of weft {}; install both anew",
+                                        WEFT_VERSION, version);
+  return weft::torch_engine::translated([&] { return new weft::torch_engine::Engine(options); });
+}

@@ -1,0 +1,149 @@
+#include "torch/lowering.h"
+
+#include <algorithm>
+
+namespace weft::torch_engine {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+std::optional<Tensor> optional_input(Inputs in, std::size_t i) {
+  return i < in.size() ? std::optional(in[i]) : std::nullopt;
+}
+
+Tensor affine(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+  return bias ? at::linear(x, weight, *bias) : at::linear(x, weight);
+}
+
+// y[…, i, …] = x[…, i − steps, …] along `axis`, nothing outside.
+void copy_shifted(const Tensor& x, const Tensor& y, std::int64_t axis, std::int64_t steps) {
+  const std::int64_t length = x.size(axis) - std::abs(steps);
+  if (length <= 0) return;
+  y.narrow(axis, std::max<std::int64_t>(steps, 0), length)
+      .copy_(x.narrow(axis, std::max<std::int64_t>(-steps, 0), length));
+}
+
+Tensor shifted(const Tensor& x, const weft::QShift& q) {
+  const std::int64_t channels = x.size(2);
+  const Tensor from = x.reshape({x.size(0), q.height, q.width, channels});
+  const Tensor to = at::zeros(from.sizes(), x.options());
+  const auto cuts = q.cuts(channels);
+  const auto group = [&](std::size_t i, std::int64_t axis, std::int64_t steps) {
+    const std::int64_t end = i + 1 < cuts.size() ? cuts[i + 1] : channels;
+    copy_shifted(from.slice(3, cuts[i], end), to.slice(3, cuts[i], end), axis, steps);
+  };
+  group(0, 2, q.pixels);
+  group(1, 2, -q.pixels);
+  group(2, 1, q.pixels);
+  group(3, 1, -q.pixels);
+  group(4, 1, 0);
+  return to.view(x.sizes());
+}
+
+// The transpose of a shift by p is the shift by −p.
+struct Shift : public Function<Shift> {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const weft::QShift& q) {
+    context->saved_data["height"] = q.height;
+    context->saved_data["width"] = q.width;
+    context->saved_data["pixels"] = q.pixels;
+    context->saved_data["gamma"] = q.gamma;
+    return shifted(x, q);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto integer = [&](const char* key) { return static_cast<int>(context->saved_data[key].toInt()); };
+    const weft::QShift back{.height = integer("height"),
+                            .width = integer("width"),
+                            .pixels = -integer("pixels"),
+                            .gamma = context->saved_data["gamma"].toDouble()};
+    return {Shift::apply(gradients[0], back), Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor lower(const weft::Add&, Inputs in, const Shape&) { return in[0] + in[1]; }
+at::Tensor lower(const weft::Mul&, Inputs in, const Shape&) { return in[0] * in[1]; }
+at::Tensor lower(const weft::Scale& scale, Inputs in, const Shape&) { return in[0] * double{scale.factor}; }
+at::Tensor lower(const weft::Lerp&, Inputs in, const Shape&) { return at::lerp(in[1], in[0], in[2]); }
+at::Tensor lower(const weft::Sigmoid&, Inputs in, const Shape&) { return at::sigmoid(in[0]); }
+at::Tensor lower(const weft::Tanh&, Inputs in, const Shape&) { return at::tanh(in[0]); }
+at::Tensor lower(const weft::SquaredRelu&, Inputs in, const Shape&) { return at::square(at::relu(in[0])); }
+at::Tensor lower(const weft::Gelu&, Inputs in, const Shape&) { return at::gelu(in[0]); }  // by erf
+
+at::Tensor lower(const weft::Linear&, Inputs in, const Shape&) { return affine(in[0], in[1], optional_input(in, 2)); }
+
+at::Tensor lower(const weft::LayerNorm& norm, Inputs in, const Shape&) {
+  return at::layer_norm(in[0], in[1].sizes(), in[1], in[2], double{norm.eps});
+}
+
+at::Tensor lower(const weft::Attention& attention, Inputs in, const Shape& out) {
+  const std::int64_t head_channels = out[2] / attention.heads;
+  const auto by_head = [&](const Tensor& x) {  // [B,T,C] → [B,heads,T,D]
+    return x.reshape({x.size(0), x.size(1), attention.heads, head_channels}).transpose(1, 2);
+  };
+  const Tensor scores = at::matmul(by_head(in[0]) * attention.factor(head_channels), by_head(in[1]).transpose(2, 3));
+  return at::matmul(at::softmax(scores, -1), by_head(in[2])).transpose(1, 2).reshape(extents(out));
+}
+
+at::Tensor lower(const weft::PatchEmbed& patch, Inputs in, const Shape& out) {
+  const std::int64_t rows = patch.patch_h;
+  const std::int64_t columns = patch.patch_w;
+  const auto up = [](std::int64_t extent, std::int64_t side) { return (extent + side - 1) / side; };
+  const Tensor& image = in[0];
+  const std::int64_t grid_h = up(image.size(2), rows);
+  const std::int64_t grid_w = up(image.size(3), columns);
+  const std::int64_t pixels = image.size(1) * rows * columns;
+  const Tensor patches =
+      at::constant_pad_nd(image, {0, grid_w * columns - image.size(3), 0, grid_h * rows - image.size(2)})
+          .reshape({image.size(0), image.size(1), grid_h, rows, grid_w, columns})
+          .permute({0, 2, 4, 1, 3, 5})
+          .reshape({out[0], out[1], pixels});
+  return affine(patches, in[1].reshape({out[2], pixels}), optional_input(in, 2));
+}
+
+at::Tensor lower(const weft::QShift& q, Inputs in, const Shape&) { return Shift::apply(in[0], q); }
+
+at::Tensor lower(const weft::Reshape&, Inputs in, const Shape& out) { return in[0].reshape(extents(out)); }
+
+at::Tensor lower(const weft::Permute& permute, Inputs in, const Shape&) {
+  return in[0].permute(std::vector<std::int64_t>(permute.order.begin(), permute.order.end()));
+}
+
+at::Tensor lower(const weft::Slice& slice, Inputs in, const Shape&) {
+  return in[0].slice(slice.axis, slice.begin, slice.end);
+}
+
+at::Tensor lower(const weft::Concat& concat, Inputs in, const Shape& out) {
+  std::vector<Tensor> parts;
+  for (const Tensor& part : in) {
+    std::vector<std::int64_t> sizes = part.sizes().vec();
+    sizes[0] = out[0];
+    parts.push_back(part.expand(sizes));
+  }
+  return at::cat(parts, concat.axis);
+}
+
+at::Tensor lower(const weft::Mean& mean, Inputs in, const Shape&) { return in[0].mean(mean.axis); }
+
+at::Tensor lower(const weft::Interpolate& interpolate, Inputs in, const Shape& out) {
+  if (out.elements() == 0) return at::zeros(extents(out), in[0].options());  // refused by libtorch
+  const Tensor x = in[0].permute({0, 3, 1, 2});
+  const std::array<std::int64_t, 2> size{interpolate.out_h, interpolate.out_w};
+  const auto resized = [&] {
+    switch (interpolate.mode) {
+      case InterpolateMode::kBilinear:
+        return at::upsample_bilinear2d(x, size, /*align_corners=*/false);
+      case InterpolateMode::kBicubic:
+        return at::upsample_bicubic2d(x, size, /*align_corners=*/false);
+      case InterpolateMode::kBicubicAntialias:
+        break;
+    }
+    return at::_upsample_bicubic2d_aa(x, size, /*align_corners=*/false);
+  };
+  return resized().permute({0, 2, 3, 1});
+}
+
+}  // namespace weft::torch_engine

@@ -1,0 +1,25 @@
+// How an operator is told in libtorch's tensors.
+//
+// The lowerings lie here, not in the operators' rooms, because this is an optional component with libraries of its own.
+// Each operator of ops.def has one: a lowering that is missing fails to link. They are differentiable, and do not
+// depend on the device or the (floating) element type. `out` is the result's shape.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <span>
+
+#include "ops/ops.h"
+
+namespace weft::torch_engine {
+
+using Inputs = std::span<const at::Tensor>;
+
+#define WEFT_OP(Attributes, room) at::Tensor lower(const weft::Attributes& attributes, Inputs in, const Shape& out);
+#include "ops/ops.def"
+#undef WEFT_OP
+
+/// For libtorch's arguments of extents.
+inline at::IntArrayRef extents(const Shape& shape) { return {shape.extents().data(), shape.extents().size()}; }
+
+}  // namespace weft::torch_engine

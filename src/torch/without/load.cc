@@ -1,0 +1,13 @@
+// In place of the loader where libtorch is missing.
+#include "core/format.h"
+#include "torch/engine.h"
+
+namespace weft {
+
+std::shared_ptr<TorchEngine> load_torch_engine(const TorchOptions&) {
+  fail<UnsupportedError>("torch",
+                         "this build of weft has no libtorch; install libtorch-dev and libopenblas-dev, or unpack an "
+                         "official libtorch and add it to CMAKE_PREFIX_PATH, and build it again");
+}
+
+}  // namespace weft
