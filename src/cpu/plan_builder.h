@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 
 #include "cpu/memory_plan.h"
 #include "cpu/plan.h"
+#include "ops/elementwise/elementwise.h"
 
 namespace weft {
 
@@ -78,6 +80,7 @@ class PlanBuilder {
   Operands& operands(int i) { return operands_[static_cast<std::size_t>(i)]; }
   RowKernel* row_kernel(int i) { return step(i).kernel->by_rows(); }
   int stage_of(int i) { return step(i).stage; }
+  bool is_sum(int i) { return step(i).operation == Add::kName; }
   Plan::Stage& stage(int i) { return plan_.stages_[static_cast<std::size_t>(i)]; }
 
   // What the graph brings and wants (plan_builder.cc).
@@ -94,8 +97,8 @@ class PlanBuilder {
   bool wanted_once(int id);
   void alias(int id, int of);
   int new_value(std::size_t bytes);
-  bool is_worth_rounding(const Graph::Node& node, std::size_t i);
-  int rounded(int id);
+  bool is_table(const Graph::Node& node, std::size_t i);
+  int rounded(int id, DType stored);
   Encoded encoded(int id, DType encoding, const std::string& place);
   int new_scales(std::int64_t rows, Operands& maker);
   void append(std::unique_ptr<Kernel> kernel, std::string operation, std::string place, std::int64_t macs,
@@ -137,7 +140,7 @@ class PlanBuilder {
   const Workers& workers_;
   const std::shared_ptr<PackCache>& packs_;
   DType precision_;
-  std::vector<ValueState> values_;
+  std::deque<ValueState> values_;  // kernels may point to constants
   std::vector<bool> needed_;
   std::vector<int> consumers_;      // of each value of the graph: nodes and outputs that want it
   std::vector<Operands> operands_;  // of each step

@@ -171,7 +171,7 @@ std::size_t PlanBuilder::section_row_bytes(const Plan::Section& c) {
       const int root = state(id).root;
       if (state(id).constant || is_local(id, c.first, c.last) || std::ranges::find(seen, root) != seen.end()) return;
       seen.push_back(root);
-      bytes += row_bytes(state(id).bytes, rows);
+      bytes += row_bytes(state(root).bytes, rows);
     };
     for (const int id : all.inputs) count(id);
     for (const int id : all.outputs) count(id);

@@ -45,14 +45,15 @@ void PlanBuilder::cut_sections(Plan::Stage& s) {
 }
 
 // What is in memory between two stages is rounded to bf16 where its maker and all its readers can: half the bytes to
-// write, to keep and to read. (Norms cannot, so that the residual stream stays in f32.)
+// write, to keep and to read. Not what a sum makes or reads: a residual stream would lose its small increments, half a
+// step and less, one after the other.
 void PlanBuilder::narrow() {
   for (int i = 0; i < static_cast<int>(plan_.steps_.size()); ++i) {
     const int id = operands(i).outputs[0];
     const ValueState& value = root_of(id);
     const bool crosses =
         std::ranges::any_of(value.uses, [&](const Use& use) { return stage_of(use.step) != stage_of(i); });
-    if (crosses && may_narrow(id) && step(i).kernel->encode_output(DType::kBF16)) give_bf16(id);
+    if (crosses && !is_sum(i) && may_narrow(id) && step(i).kernel->encode_output(DType::kBF16)) give_bf16(id);
   }
 }
 
@@ -60,7 +61,8 @@ bool PlanBuilder::may_narrow(int id) {
   const ValueState& value = root_of(id);
   return value.port < 0 && std::ranges::all_of(value.uses, [&](const Use& use) {
            const Kernel& kernel = *step(use.step).kernel;
-           return kernel.reads_bf16(use.input) && (!kernel.moves() || may_narrow(operands(use.step).outputs[0]));
+           return kernel.reads_bf16(use.input) && !is_sum(use.step) &&
+                  (!kernel.moves() || may_narrow(operands(use.step).outputs[0]));
          });
 }
 

@@ -46,9 +46,10 @@ void PlanBuilder::add(const Graph::Node& node) {
   std::vector<int> inputs = node.inputs;
   int scales = -1;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    if (constants[i] && is_worth_rounding(node, i) && kernel->reads_bf16(static_cast<int>(i))) {
-      inputs[i] = rounded(inputs[i]);
-      kernel->give_bf16(static_cast<int>(i));
+    if (constants[i] && is_table(node, i)) {
+      const bool as_bf16 = kernel->reads_bf16(static_cast<int>(i));
+      inputs[i] = rounded(inputs[i], as_bf16 ? DType::kBF16 : DType::kF32);
+      if (as_bf16) kernel->give_bf16(static_cast<int>(i));
       continue;
     }
     const DType encoding = kernel->encoding(static_cast<int>(i));
@@ -111,17 +112,19 @@ int PlanBuilder::new_value(std::size_t bytes) {
   return id;
 }
 
-// Whether input `i` of a node, a constant, is as large as its result: the positional embedding of a large picture.
-bool PlanBuilder::is_worth_rounding(const Graph::Node& node, std::size_t i) {
+// Whether input `i` of a node is a positional embedding: a constant of many rows in a sum, as large as a picture. In
+// fewer bits it is rounded to bf16, whatever the batch that it is added to.
+bool PlanBuilder::is_table(const Graph::Node& node, std::size_t i) {
   const Shape& shape = graph_.value(node.inputs[i]).type.shape;
-  return precision_ != DType::kF32 && row_count(shape) > 1 &&
-         shape.elements() == graph_.value(node.outputs[0]).type.shape.elements();
+  return precision_ != DType::kF32 && node.operation.as<Add>() && row_count(shape) > 1 &&
+         shape[-1] == graph_.value(node.outputs[0]).type.shape[-1];
 }
 
-// A constant in bf16.
-int PlanBuilder::rounded(int id) {
-  const int copy = new_value(state(id).bytes / 2);
-  state(copy).constant = state(id).constant->to(DType::kBF16);
+// A constant rounded to bf16, and stored as that or as f32.
+int PlanBuilder::rounded(int id, DType stored) {
+  const Tensor values = state(id).constant->to(DType::kBF16).to(stored);
+  const int copy = new_value(values.bytes());
+  state(copy).constant = values;
   return copy;
 }
 

@@ -457,6 +457,49 @@ TEST(Plan, InFewerBitsWhatLiesBetweenStagesTakesHalfTheMemory) {
   }
 }
 
+// A post-norm stream: no norm reads it, only the shift, a mix and the next sum. Each block adds an eighth of what bf16
+// can tell from 1.
+TEST(Plan, InFewerBitsAResidualStreamKeepsSmallIncrements) {
+  constexpr int kBlocks = 24;
+  constexpr float kIncrement = 0x1p-10F;
+  const auto filled = [](const Shape& shape, float value) {
+    return Tensor::of(std::vector<float>(static_cast<std::size_t>(shape.elements()), value), shape);
+  };
+  Graph graph("stream");
+  Value stream = graph.input("x", {DType::kF32, {1, 4, 8}});
+  const Value gamma = graph.constant(filled({8}, 0)), beta = graph.constant(filled({8}, kIncrement));
+  const Value mix = graph.constant(filled({8}, 0.5F));
+  for (int i = 0; i < kBlocks; ++i) {
+    const Value mixed = lerp(stream, q_shift(stream, {.height = 2, .width = 2}), mix);
+    stream = add(stream, layer_norm(mixed, gamma, beta, 1e-5F));
+  }
+  graph.output("y", scale(stream, 1));
+  for (const DType dtype : testing::product_types()) {
+    const Tensor y = run_once(graph, {}, filled({1, 4, 8}, 1), dtype)[0];
+    EXPECT_EQ(y.data<float>()[0], 1 + kBlocks * kIncrement) << name_of(dtype);  // exact in f32
+  }
+}
+
+// Alone a picture's embedding has all elements of the result, in a batch it repeats.
+TEST(Plan, InFewerBitsAPictureDoesNotDependOnItsBatch) {
+  const Tensor one = random_tensor({1, 6, 10}, 1);
+  Weights weights;
+  weights.emplace("pos_embed", random_tensor({1, 6, 10}, 2));
+  const auto sum = [&](std::int64_t batch, const Tensor& x, DType dtype) {
+    Graph graph("embedded");
+    const Value input = graph.input("x", {DType::kF32, {batch, 6, 10}});
+    graph.output("y", add(input, Scope(graph).param("pos_embed", {1, 6, 10}, init::constant(0))));
+    return run_once(graph, weights, x, dtype)[0];
+  };
+  std::vector<float> both(one.data<float>().begin(), one.data<float>().end());
+  both.insert(both.end(), both.begin(), both.end());
+  for (const DType dtype : testing::product_types()) {
+    const Tensor alone = sum(1, one, dtype);
+    const Tensor together = sum(2, Tensor::of(both, {2, 6, 10}), dtype);
+    EXPECT_EQ(std::memcmp(alone.raw(), together.raw(), alone.bytes()), 0) << name_of(dtype);
+  }
+}
+
 TEST(Plan, ASecondActivationIsNotLost) {
   Graph graph("twice");
   const Value x = graph.input("x", {DType::kF32, {5, 10}});

@@ -124,8 +124,7 @@ class RowWriter {
       *to_.scales++ = encode_row(to_.scratch, even_, reinterpret_cast<std::uint8_t*>(to_.rows), columns_);
       even_ = odd_ = Range();
     }
-    constexpr std::size_t kSize = kEncoding == DType::kI8 ? 1 : kEncoding == DType::kBF16 ? 2 : 4;
-    to_.rows += columns_ * kSize;
+    to_.rows += columns_ * size_of(kEncoding);
   }
 
  private:

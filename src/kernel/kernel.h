@@ -40,7 +40,8 @@ struct KernelRequest {
   /// Threads of the session: a hint for the size of tiles.
   int threads = 1;
   PackCache* packs = nullptr;
-  /// What matrix products multiply: kF32, kBF16 or kI8. Inputs and outputs are f32 all the same.
+  /// What matrix products multiply: kF32, kBF16 or kI8. Inputs and outputs are f32 unless the kernel is told otherwise;
+  /// what it computes in passing need not be more exact than bf16 where this is not kF32.
   DType precision = DType::kF32;
 };
 

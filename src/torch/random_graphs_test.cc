@@ -34,7 +34,7 @@ TEST(TorchRandomGraphs, BothEnginesComputeWhatTheReferencesDo) {
     const RandomGraph g = random_graph(seed);
     SCOPED_TRACE(describe(seed, g));
     const std::vector<Tensor> want = evaluate_reference(*g.graph, g.weights, g.inputs);
-    const std::vector<double> tolerance = testing::f32_tolerances(g, want);
+    const std::vector<double> tolerance = testing::tolerances(g, want);
     const std::vector<Tensor> cpu = testing::run_plan(*g.graph, g.weights, g.inputs, 2);
     const std::vector<Tensor> torch = f32->run(*g.graph, g.weights, g.inputs);
     const std::vector<Tensor> wide = f64->run(*g.graph, g.weights, g.inputs);

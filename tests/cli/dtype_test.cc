@@ -159,8 +159,9 @@ TEST_F(DTypeOption, CasesStateTheToleranceOfTheirRounding) {
   EXPECT_EQ(tolerance("f32"), 1e-5);
   if (fewer_bits().empty()) GTEST_SKIP() << kNoFewerBits;
   // 3 layers of 7 products, the patch embedding and the head: 23 products of two operands that are off by 2^-8/√3
-  // (bf16). Their results are rounded once more, and those of 8 norms: two in each layer, ln0 and the last.
-  const double bf16 = 1e-5 + 2 * std::sqrt((3 * 23 + 8) * 0x1p-16 / 3);
+  // (bf16). Their results are rounded once more, and those of 3 mixers and 8 norms: two in each layer, ln0 and the
+  // last.
+  const double bf16 = 1e-5 + 2 * std::sqrt((3 * 23 + 3 + 8) * 0x1p-16 / 3);
   for (const DType dtype : fewer_bits()) {
     if (dtype == DType::kBF16) {
       EXPECT_NEAR(tolerance("bf16"), bf16, 1e-9);

@@ -10,9 +10,9 @@ namespace weft::testing {
 
 /// The outputs, in the order of the graph. `inputs` are f32.
 inline std::vector<Tensor> run_plan(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs,
-                                    int threads) {
+                                    int threads, DType precision = DType::kF32) {
   const Workers workers(threads);
-  const Plan plan(graph, weights, workers, std::make_shared<PackCache>());
+  const Plan plan(graph, weights, workers, std::make_shared<PackCache>(), precision);
   Plan::Context context(plan);
   std::vector<const std::byte*> in;
   std::vector<Tensor> outputs;

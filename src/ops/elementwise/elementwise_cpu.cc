@@ -27,7 +27,7 @@ struct RowInput {
   bool is_bf16 = false;
 };
 
-// Sigmoid where results are rounded to bf16 soon: within 2^-11.
+// Sigmoid for a session in fewer bits: within 2^-11.
 struct RoughSigmoid {
   static constexpr std::size_t kArity = 1;
 };

@@ -61,10 +61,10 @@ std::vector<Tensor> evaluate_rounding(const RandomGraph& g, double epsilon, std:
   return outputs;
 }
 
-std::vector<double> f32_tolerances(const RandomGraph& g, const std::vector<Tensor>& want) {
-  std::vector<double> result(want.size(), kF32Rounding);  // the one rounding of a result that is merely stored
+std::vector<double> tolerances(const RandomGraph& g, const std::vector<Tensor>& want, double epsilon) {
+  std::vector<double> result(want.size(), epsilon);  // the one rounding of a result that is merely stored
   for (const std::uint64_t seed : {1, 2, 3}) {
-    const std::vector<Tensor> moved = evaluate_rounding(g, kF32Rounding, seed);
+    const std::vector<Tensor> moved = evaluate_rounding(g, epsilon, seed);
     for (std::size_t i = 0; i < want.size(); ++i) {
       result[i] = std::max(result[i], kRoundingMargin * relative_error(moved[i], want[i]));
     }

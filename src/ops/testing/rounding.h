@@ -23,8 +23,8 @@ constexpr double kRoundingMargin = 4;
 /// The references' outputs, f64, with errors of relative size `epsilon` strewn in.
 std::vector<Tensor> evaluate_rounding(const RandomGraph& g, double epsilon, std::uint64_t seed);
 
-/// For each output the relative error (relative_error of op_test.h) that an engine in f32 may make. `want` are the
-/// references' outputs.
-std::vector<double> f32_tolerances(const RandomGraph& g, const std::vector<Tensor>& want);
+/// For each output the relative error (relative_error of op_test.h) that an engine may make whose roundings are
+/// `epsilon`. `want` are the references' outputs.
+std::vector<double> tolerances(const RandomGraph& g, const std::vector<Tensor>& want, double epsilon = kF32Rounding);
 
 }  // namespace weft::testing
