@@ -31,7 +31,6 @@ const std::map<std::string, std::set<std::string>, std::less<>> kArrows = {
     {"image", {"core"}},
     {"data", {"core", "io", "image"}},
     {"api", {"core", "graph", "kernel", "ops", "models", "cpu", "io", "image"}},
-    {"data", {"core", "image", "io"}},
     {"train", {"core", "graph", "kernel", "ops", "models", "cpu", "io", "image", "api", "data", "torch"}},
     {"verify", {"core", "graph", "kernel", "ops", "models", "cpu", "io", "image", "api", "torch"}},
 };

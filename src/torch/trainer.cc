@@ -48,8 +48,8 @@ class Layout {
                            parameters[i].name);
       parameters_[i] = {.offset = size_, .shape = info.type.shape};
       const auto& [frozen, lr_scale, weight_decay] = treatment(i);
-      if (!frozen && (groups_.empty() || groups_.back().lr_scale != lr_scale ||
-                      groups_.back().weight_decay != weight_decay)) {
+      if (!frozen &&
+          (groups_.empty() || groups_.back().lr_scale != lr_scale || groups_.back().weight_decay != weight_decay)) {
         groups_.push_back({lr_scale, weight_decay, size_, size_});
       }
       constexpr std::int64_t kAlignment = 16;  // elements: a cache line
@@ -221,7 +221,8 @@ class TorchTrainer final : public Trainer {
     const torch::NoGradGuard no_gradients;
     for (std::size_t i = 0; i < layout_.count(); ++i) {
       if (!all_finite(leaves_[i])) {
-        fail<NumericError>(parameters_[i].name, "the weights are no longer finite after {} steps; {}", steps_, remedy());
+        fail<NumericError>(parameters_[i].name, "the weights are no longer finite after {} steps; {}", steps_,
+                           remedy());
       }
     }
     const Tensors in = inputs_of(batch);
@@ -272,8 +273,9 @@ class TorchTrainer final : public Trainer {
       const auto tensor = tensors.find(parameters_[i].name);
       require<WeightError>(tensor != tensors.end(), "trainer", "{} has no {}", parameters_[i].name, what);
       const at::Tensor target = layout_.view(flat, i);
-      require<WeightError>(tensor->second.shape() == Shape(target.sizes().vec()), "trainer", "{} of {} must be {}, got {}",
-                           what, parameters_[i].name, Shape(target.sizes().vec()), tensor->second.shape());
+      require<WeightError>(tensor->second.shape() == Shape(target.sizes().vec()), "trainer",
+                           "{} of {} must be {}, got {}", what, parameters_[i].name, Shape(target.sizes().vec()),
+                           tensor->second.shape());
       target.copy_(to_torch(tensor->second, tensors_));
     }
   }
@@ -285,9 +287,9 @@ class TorchTrainer final : public Trainer {
   Layout layout_;
   Prepared prepared_;
   std::int64_t steps_ = 0;
-  at::Tensor weights_, average_;             // of all parameters
+  at::Tensor weights_, average_;           // of all parameters
   at::Tensor gradients_, first_, second_;  // of those that are not frozen
-  Tensors leaves_;                           // views of weights_, in the graph's order
+  Tensors leaves_;                         // views of weights_, in the graph's order
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// What training needs of libtorch: steps of AdamW on the weights of a graph. Who feeds it, when it is judged and what is
-// kept is src/train's business.
+// What training needs of libtorch: steps of AdamW on the weights of a graph. Who feeds it, when it is judged and what
+// is kept is src/train's business.
 //
 // As engine.h a border that shows no type of libtorch's.
 #pragma once
@@ -95,7 +95,7 @@ class Trainer {
 /// What a trainer begins with.
 struct TrainingStart {
   TrainingGraph graph;
-  Shape images;  // [B,C,H,W] of one pass
+  Shape images;                              // [B,C,H,W] of one pass
   std::vector<TrainedParameter> parameters;  // all of the graph's, in its order
   TrainerState::Tensors weights;
 };

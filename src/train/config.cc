@@ -95,7 +95,8 @@ void validate(const TrainConfig& c) {
   number(c.warmup_epochs, 0, c.epochs, "warmup_epochs");
   number(c.layer_decay, 1e-3, 1, "layer_decay");
   number(c.weight_decay, 0, 1e3, "weight_decay");
-  for (const double beta : c.betas) check.expect(beta >= 0 && beta < 1, "betas", fmt::format("in [0, 1), got {}", beta));
+  for (const double beta : c.betas)
+    check.expect(beta >= 0 && beta < 1, "betas", fmt::format("in [0, 1), got {}", beta));
   number(c.eps, 1e-12, 1, "eps");
   number(c.clip, 0, 1e9, "clip");
   check.expect(c.drop_path >= 0 && c.drop_path < 1, "drop_path", fmt::format("in [0, 1), got {}", c.drop_path));

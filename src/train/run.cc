@@ -79,6 +79,7 @@ class Run {
                              .images = images,
                              .parameters = plan_parameters(*graph_, *model_.architecture, config_),
                              .weights = model_.weights});
+    open_loader();
   }
 
   void restore(const RunState& state) {
@@ -87,11 +88,10 @@ class Run {
     best_top1_ = state.best_top1;
     loss_sum_ = state.loss_sum;
     logged_ = state.logged;
+    open_loader();
   }
 
   RunResult operator()() {
-    open_loader();
-    // No name for a file that a run writes again and again: whoever reads it follows it by its lines.
     log_.open(options_.out / run_files::kLog, std::ios::app);
     require<IoError>(log_.is_open(), (options_.out / run_files::kLog).string(), "cannot write the log");
     listener_.started(trainer_->description());
@@ -253,7 +253,7 @@ class Run {
   double best_top1_ = -1;
   double loss_sum_ = 0;  // of the steps behind `logged_`
   std::int64_t logged_ = 0;
-  double loss_ = 0;  // of the last line
+  double loss_ = 0;         // of the last line
   Clock::time_point mark_;  // when step `marked_` was done
   std::int64_t marked_ = 0;
 };
