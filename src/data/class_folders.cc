@@ -56,6 +56,7 @@ class ClassFolders : public Dataset {
   int label(std::int64_t i) const override { return picture(i).label; }
   std::string picture_name(std::int64_t i) const override { return printable(picture(i).path, 1000); }
   const std::string& name() const override { return name_; }
+  bool numbered() const override { return false; }
   const std::vector<std::string>& class_names() const override { return classes_; }
 
  private:

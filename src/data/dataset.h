@@ -34,6 +34,10 @@ class Dataset {
   /// One for each class.
   virtual const std::vector<std::string>& class_names() const = 0;
 
+  /// Whether the format numbers the classes (CIFAR-10, IDX), so that a label means the same in every file; otherwise
+  /// labels number this data set's class names.
+  virtual bool numbered() const = 0;
+
   int classes() const { return static_cast<int>(class_names().size()); }
 };
 

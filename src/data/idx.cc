@@ -145,6 +145,7 @@ class Idx : public Dataset {
   int label(std::int64_t i) const override { return std::to_integer<int>(labels_.bytes[static_cast<std::size_t>(i)]); }
   std::string picture_name(std::int64_t i) const override { return fmt::format("{}#{}", pictures_.name, i); }
   const std::string& name() const override { return name_; }
+  bool numbered() const override { return true; }
   const std::vector<std::string>& class_names() const override { return classes_; }
 
  private:

@@ -17,6 +17,7 @@ class Small : public Dataset {
   int label(std::int64_t i) const override { return static_cast<int>(i % 10); }
   std::string picture_name(std::int64_t) const override { return name_; }
   const std::string& name() const override { return name_; }
+  bool numbered() const override { return false; }
   const std::vector<std::string>& class_names() const override { return classes_; }
 
  private:
