@@ -40,7 +40,11 @@ class Engine final : public TorchEngine {
  public:
   explicit Engine(const TorchOptions& options)
       : options_(at::TensorOptions(options.dtype == DType::kF64 ? at::kDouble : at::kFloat)
-                     .device(options.cuda ? at::kCUDA : at::kCPU)) {
+                     .device(options.cuda ? at::kCUDA : at::kCPU)),
+        execution_{.tensor = options_,
+                   .fused = options.fused,
+                   .bf16 = options.bf16 && options.dtype == DType::kF32,
+                   .recompute = options.recompute} {
     require<ConfigError>(options.dtype == DType::kF32 || options.dtype == DType::kF64, "torch",
                          "computes in f32 or f64, got {}", name_of(options.dtype));
     if (options.cuda) require_cuda();
@@ -57,7 +61,7 @@ class Engine final : public TorchEngine {
   std::vector<Tensor> run(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs) override {
     return translated([&] {
       const c10::InferenceMode no_gradients;
-      const Executor executor(graph, options_);
+      const Executor executor(graph, execution_);
       return from_torch_all(executor.forward(to_torch_all(inputs), parameters_of(graph, weights)));
     });
   }
@@ -109,7 +113,7 @@ class Engine final : public TorchEngine {
 
   TorchGradients differentiate_all(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs,
                                    std::span<const Tensor> cotangents) const {
-    const Executor executor(graph, options_);
+    const Executor executor(graph, execution_);
     const Tensors in = to_torch_all(inputs);
     const Tensors parameters = parameters_of(graph, weights);
     Tensors leaves = in;
@@ -144,6 +148,7 @@ class Engine final : public TorchEngine {
   }
 
   at::TensorOptions options_;
+  ExecutorOptions execution_;
 };
 
 }  // namespace
