@@ -41,5 +41,8 @@ BENCHMARK(mixed)->Unit(benchmark::kMicrosecond);
 void resized_crop(benchmark::State& state) { load(state, {.crop = Crop::kRandomResized, .hflip = 0.5}); }
 BENCHMARK(resized_crop)->Unit(benchmark::kMicrosecond);
 
+void everything(benchmark::State& state) { load(state, imagenet_recipe()); }
+BENCHMARK(everything)->Unit(benchmark::kMicrosecond);
+
 }  // namespace
 }  // namespace weft
