@@ -1,5 +1,8 @@
 #include "kernel/onednn_matmul.h"
 
+#include <mutex>
+#include <vector>
+
 #include "core/format.h"
 #include "kernel/onednn_engine.h"
 
@@ -7,12 +10,12 @@ namespace weft::onednn {
 
 using dnnl::memory;
 
-struct Matmul::Impl {
-  dnnl::matmul primitive;
-  memory::desc a, b, c, scratch;
-};
-
 namespace {
+
+// Where a product finds its matrices. Making these takes oneDNN as long as a small product does.
+struct Arguments {
+  memory a, b, c, scratch;
+};
 
 dnnl::matmul::primitive_desc describe(const MatmulShape& shape) {
   using Tag = memory::format_tag;
@@ -32,12 +35,31 @@ dnnl::matmul::primitive_desc describe(const MatmulShape& shape) {
 
 }  // namespace
 
+struct Matmul::Impl {
+  explicit Impl(const dnnl::matmul::primitive_desc& described) : description(described), primitive(described) {}
+
+  std::unique_ptr<Arguments> take() {
+    const std::scoped_lock lock(mutex);
+    if (idle.empty()) return nullptr;
+    auto arguments = std::move(idle.back());
+    idle.pop_back();
+    return arguments;
+  }
+  void give_back(std::unique_ptr<Arguments> arguments) {
+    const std::scoped_lock lock(mutex);
+    idle.push_back(std::move(arguments));
+  }
+
+  dnnl::matmul::primitive_desc description;
+  dnnl::matmul primitive;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Arguments>> idle;  // one for each thread that was at work at once
+};
+
 Matmul::Matmul(const MatmulShape& shape) {
   const SingleThread single;
   try {
-    const auto pd = describe(shape);
-    impl_ = std::make_unique<Impl>(
-        Impl{dnnl::matmul(pd), pd.src_desc(), pd.weights_desc(), pd.dst_desc(), pd.scratchpad_desc()});
+    impl_ = std::make_unique<Impl>(describe(shape));
   } catch (const dnnl::error& error) {
     fail<UnsupportedError>("linear", "oneDNN has no {} product of {} × {} × {} on this CPU: {}",
                            name_of(shape.precision), shape.m, shape.k, shape.n, error.what());
@@ -47,18 +69,29 @@ Matmul::Matmul(const MatmulShape& shape) {
 Matmul::~Matmul() = default;
 Matmul::Matmul(Matmul&&) noexcept = default;
 
-std::size_t Matmul::scratch_bytes() const { return (impl_->scratch.get_size() + 63) / 64 * 64; }
+std::size_t Matmul::scratch_bytes() const { return (impl_->description.scratchpad_desc().get_size() + 63) / 64 * 64; }
 
 void Matmul::run(const void* a, const void* b, float* c, std::byte* scratch) const noexcept {
   const SingleThread single;
-  const memory left(impl_->a, engine(), const_cast<void*>(a));
-  const memory right(impl_->b, engine(), const_cast<void*>(b));
-  const memory result(impl_->c, engine(), c);
-  const memory pad(impl_->scratch, engine(), scratch);
-  execute(impl_->primitive, {{DNNL_ARG_SRC, left.get()},
-                             {DNNL_ARG_WEIGHTS, right.get()},
-                             {DNNL_ARG_DST, result.get()},
-                             {DNNL_ARG_SCRATCHPAD, pad.get()}});
+  Impl& self = *impl_;
+  std::unique_ptr<Arguments> arguments = self.take();
+  if (arguments) {
+    arguments->a.set_data_handle(const_cast<void*>(a));
+    arguments->b.set_data_handle(const_cast<void*>(b));
+    arguments->c.set_data_handle(c);
+    arguments->scratch.set_data_handle(scratch);
+  } else {
+    const auto& of = self.description;
+    arguments = std::make_unique<Arguments>(Arguments{memory(of.src_desc(), engine(), const_cast<void*>(a)),
+                                                      memory(of.weights_desc(), engine(), const_cast<void*>(b)),
+                                                      memory(of.dst_desc(), engine(), c),
+                                                      memory(of.scratchpad_desc(), engine(), scratch)});
+  }
+  execute(self.primitive, {{DNNL_ARG_SRC, arguments->a.get()},
+                           {DNNL_ARG_WEIGHTS, arguments->b.get()},
+                           {DNNL_ARG_DST, arguments->c.get()},
+                           {DNNL_ARG_SCRATCHPAD, arguments->scratch.get()}});
+  self.give_back(std::move(arguments));
 }
 
 }  // namespace weft::onednn

@@ -15,7 +15,7 @@ using Where = Place::Where;
 
 constexpr std::size_t kNoLine = std::numeric_limits<std::size_t>::max();
 // Rows that a tile has about: the values of a block in the second-level cache, and products near their best.
-constexpr std::int64_t kTileRows = 256;
+static const std::int64_t kTileRows = getenv("ROWS")?atoi(getenv("ROWS")):256;
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kAlignedFloats = kAlignment / sizeof(float);
 
