@@ -150,6 +150,63 @@ TEST_F(Train, AKilledRunGoesOnToTheSameBits) {
   EXPECT_EQ(log("killed"), log("whole"));
 }
 
+TEST_F(Train, FineTunesOnFoldersOfOtherClassesAtAnotherSize) {
+  small_model().save(folder_ / "start.safetensors");  // 7 classes, pictures of 32 × 32
+  for (const char* const split : {"train", "val"}) {
+    for (const char* const name : {"dark", "light"}) {
+      const std::string folder = folder_ / fmt::format("pictures/{}/{}", split, name);
+      fs::create_directories(folder);
+      for (int i = 0; i < 8; ++i) {
+        Image picture = noise(40, 50, static_cast<unsigned>(i));
+        for (std::uint8_t& x : picture.pixels) x = static_cast<std::uint8_t>(x / 2 + (*name == 'd' ? 0 : 128));
+        write_picture(fmt::format("{}/{}.tif", folder, i), picture);
+      }
+    }
+  }
+  const std::string pictures = folder_ / "pictures";
+  const Outcome tuned = weft_command({"train",
+                                      "--recipe",
+                                      "finetune",
+                                      "--from",
+                                      folder_ / "start.safetensors",
+                                      "--data",
+                                      pictures,
+                                      "--val",
+                                      pictures,
+                                      "--out",
+                                      folder_ / "tuned",
+                                      "--batch",
+                                      "8",
+                                      "--epochs",
+                                      "6",
+                                      "--lr",
+                                      "0.01",
+                                      "--threads",
+                                      "1",
+                                      "--set",
+                                      "freeze=-1",
+                                      "--set",
+                                      "image_size=48",
+                                      "--set",
+                                      "recompute=true"});
+  ASSERT_EQ(tuned.code, 0) << tuned.err;
+  const Model model = Model::load(file("tuned", "last.safetensors"));
+  EXPECT_EQ(model.labels(), (std::vector<std::string>{"dark", "light"}));
+  EXPECT_EQ(model.preprocess().crop, 48);
+  const Json judged =
+      only_json(weft_command({"eval", "--model", file("tuned", "best.safetensors"), "--json", pictures + "/val"}).out);
+  EXPECT_EQ(judged["top1"], 1.0);
+  // The backbone is as it was, to the bit.
+  const Model start = Model::load(folder_ / "start.safetensors");
+  const auto bytes = [](const Model& of) {
+    const Features features =
+        Session(of, {.threads = 1}).features(Tensor::zeros({DType::kF32, {1, 3, 32, 32}}), std::vector{0});
+    const auto values = features.maps[0].data<float>();
+    return std::vector<float>(values.begin(), values.end());
+  };
+  EXPECT_EQ(bytes(model), bytes(start));
+}
+
 TEST_F(Train, StopsWhereItIsToldAndSaysHowToGoOn) {
   const Outcome stopped = weft_command(command("run", {"--stop-after", "7"}));
   EXPECT_EQ(stopped.code, 0) << stopped.err;
