@@ -84,7 +84,8 @@ class TorchTrainer final : public Trainer {
  public:
   TorchTrainer(const TrainerOptions& options, const TrainingStart& start)
       : options_(options),
-        tensors_(open_device(options.torch)),
+        execution_(open_device(options.torch)),
+        tensors_(execution_.tensor),
         make_graph_(start.graph),
         parameters_(start.parameters),
         layout_(*start.graph(start.images), parameters_) {
@@ -178,7 +179,7 @@ class TorchTrainer final : public Trainer {
   const Prepared& prepare(const Shape& images) {
     if (!prepared_.graph || prepared_.graph->value(prepared_.graph->inputs()[0]).type.shape != images) {
       prepared_.graph = make_graph_(images);
-      prepared_.executor = std::make_unique<Executor>(*prepared_.graph, tensors_);
+      prepared_.executor = std::make_unique<Executor>(*prepared_.graph, execution_);
     }
     return prepared_;
   }
@@ -235,7 +236,9 @@ class TorchTrainer final : public Trainer {
     std::vector<const Graph::Node*> nodes;
     for (const Graph::Node& node : graph->nodes()) nodes.push_back(&node);
     for (const Graph::Node* const node : nodes) graph->output("", Value(*graph, node->outputs[0]));
-    const Tensors values = Executor(*graph, tensors_).forward(in, leaves_);
+    ExecutorOptions one_by_one = execution_;
+    one_by_one.fused = false;
+    const Tensors values = Executor(*graph, one_by_one).forward(in, leaves_);
     for (std::size_t i = 0; i < nodes.size(); ++i) {  // behind the logits
       if (all_finite(values[i + 1])) continue;
       fail<NumericError>(nodes[i]->place.empty() ? graph->name() : nodes[i]->place,
@@ -281,6 +284,7 @@ class TorchTrainer final : public Trainer {
   }
 
   TrainerOptions options_;
+  ExecutorOptions execution_;
   at::TensorOptions tensors_;
   TrainingGraph make_graph_;
   std::vector<TrainedParameter> parameters_;

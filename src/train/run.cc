@@ -66,10 +66,11 @@ class Run {
     const Shape images = {config_.batch, model_.architecture->in_channels(), model_.preprocess.crop,
                           model_.preprocess.crop};
     graph_ = training_graph(*model_.architecture, images);
-    trainer_ = make_trainer({.torch = {.cuda = options_.cuda, .threads = options_.threads},
-                             .bf16 = config_.dtype == TrainDType::kBF16,
-                             .recompute = config_.recompute,
-                             .block_prefix = std::string(model_.architecture->block_prefix()),
+    trainer_ = make_trainer({.torch = {.cuda = options_.cuda,
+                                       .threads = options_.threads,
+                                       .fused = true,
+                                       .bf16 = config_.dtype == TrainDType::kBF16,
+                                       .recompute = config_.recompute},
                              .betas = config_.betas,
                              .eps = config_.eps,
                              .clip_norm = config_.clip,
