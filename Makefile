@@ -8,7 +8,7 @@ JOBS ?= $(shell nproc)
 BUILD_PACKAGES := g++ cmake ninja-build ccache pkg-config libdnnl-dev libhwy-dev libtbb-dev libvips-dev \
                   libminizip-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libfmt-dev libonnx-dev libprotobuf-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) libgtest-dev libbenchmark-dev
-TORCH_PACKAGES := libtorch-dev libopenblas-dev
+TORCH_PACKAGES := libtorch-dev libopenblas-dev libgloo-dev
 LINT_PACKAGES := $(TEST_PACKAGES) clang-format clang-tidy libomp-dev
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang libclang-rt-dev libomp-dev
 FUZZ_TARGETS := fuzz_pth fuzz_safetensors fuzz_npy fuzz_json

@@ -1,5 +1,6 @@
 #include "torch/device.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/version.h>
 
 // Of OpenBLAS, when that is what libtorch multiplies with: it does not heed libtorch's number of threads.
@@ -8,12 +9,17 @@ extern "C" void openblas_set_num_threads(int threads) __attribute__((weak));
 namespace weft::torch_engine {
 namespace {
 
-void require_cuda() {
+void require_cuda([[maybe_unused]] int device) {
 #ifdef WEFT_TORCH_HAS_CUDA
   require<UnsupportedError>(torch::cuda::is_available(), "torch",
                             "libtorch {} finds no CUDA device; does nvidia-smi show one, and a driver as new as this "
                             "libtorch's CUDA?",
                             TORCH_VERSION);
+  const auto count = static_cast<int>(torch::cuda::device_count());
+  require<UnsupportedError>(device < count, "torch",
+                            "CUDA device {} is asked for, and there are {}; start at most one process for each on a "
+                            "machine",
+                            device, count);
 #else
   fail<UnsupportedError>("torch",
                          "libtorch {} was built without CUDA; unpack an official CUDA build of libtorch, add it to "
@@ -32,13 +38,18 @@ std::string line_of(const c10::Error& error) {
 ExecutorOptions open_device(const TorchOptions& options) {
   require<ConfigError>(options.dtype == DType::kF32 || options.dtype == DType::kF64, "torch",
                        "computes in f32 or f64, got {}", name_of(options.dtype));
-  if (options.cuda) require_cuda();
+  if (options.cuda) {
+    require_cuda(options.cuda_device);
+    c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(
+        at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(options.cuda_device)));
+  }
   if (options.threads > 0) {
     at::set_num_threads(options.threads);
     if (openblas_set_num_threads != nullptr) openblas_set_num_threads(options.threads);
   }
   return {.tensor = at::TensorOptions(options.dtype == DType::kF64 ? at::kDouble : at::kFloat)
-                        .device(options.cuda ? at::kCUDA : at::kCPU),
+                        .device(options.cuda ? at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(options.cuda_device))
+                                             : at::Device(at::kCPU)),
           .fused = options.fused,
           .bf16 = options.bf16 && options.dtype == DType::kF32,
           .recompute = options.recompute};

@@ -19,6 +19,7 @@ struct TorchOptions {
   /// What everything is computed in: kF32 or kF64.
   DType dtype = DType::kF32;
   bool cuda = false;
+  int cuda_device = 0;  // which of them
   /// CPU threads of this process's libtorch; 0: as many as it chooses.
   int threads = 0;
   /// See ExecutorOptions (torch/executor.h): in f32 on the CPU, weft's own kernels for whole parts of the graph;

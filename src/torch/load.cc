@@ -49,4 +49,9 @@ std::shared_ptr<Trainer> load_torch_trainer(const TrainerOptions& options, const
   return std::shared_ptr<Trainer>(make(WEFT_VERSION, options, start));
 }
 
+std::shared_ptr<Processes> load_torch_processes(const Meeting& meeting) {
+  static auto* const make = find<decltype(weft_make_torch_processes)>("weft_make_torch_processes");
+  return std::shared_ptr<Processes>(make(WEFT_VERSION, meeting));
+}
+
 }  // namespace weft

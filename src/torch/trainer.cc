@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string_view>
 #include <tuple>
 
 #include "core/format.h"
 #include "torch/device.h"
+#include "torch/exchange.h"
 #include "torch/executor.h"
+#include "torch/gradient_buckets.h"
 
 namespace weft::torch_engine {
 namespace {
@@ -80,6 +83,14 @@ class Layout {
 
 bool all_finite(const at::Tensor& x) { return at::isfinite(x).all().item<bool>(); }
 
+// Nothing for a process that trains alone.
+std::shared_ptr<Exchange> exchange_of(const TrainerOptions& options) {
+  if (!options.processes || options.processes->world() == 1) return nullptr;
+  auto exchange = std::dynamic_pointer_cast<Exchange>(options.processes);
+  require<ConfigError>(exchange != nullptr, "trainer", "the processes must be those of load_torch_processes");
+  return exchange;
+}
+
 class TorchTrainer final : public Trainer {
  public:
   TorchTrainer(const TrainerOptions& options, const TrainingStart& start)
@@ -88,12 +99,14 @@ class TorchTrainer final : public Trainer {
         tensors_(execution_.tensor),
         make_graph_(start.graph),
         parameters_(start.parameters),
-        layout_(*start.graph(start.images), parameters_) {
+        layout_(*start.graph(start.images), parameters_),
+        exchange_(exchange_of(options)) {
     weights_ = at::zeros({layout_.size()}, tensors_);
     gradients_ = at::zeros({layout_.trained()}, tensors_);
     first_ = at::zeros_like(gradients_);
     second_ = at::zeros_like(gradients_);
     fill(weights_, start.weights, "weights");
+    from_first(weights_);
     for (std::size_t i = 0; i < layout_.count(); ++i) {
       at::Tensor leaf = layout_.view(weights_, i).detach();
       if (!layout_.frozen(i)) {
@@ -103,6 +116,7 @@ class TorchTrainer final : public Trainer {
       leaves_.push_back(std::move(leaf));
     }
     if (options_.ema > 0) average_ = weights_.clone();
+    if (exchange_) buckets_.emplace(*exchange_, gradients_, leaves_, options_.bucket_bytes);
   }
 
   std::string description() const override { return describe(tensors_); }
@@ -111,14 +125,18 @@ class TorchTrainer final : public Trainer {
     return translated([&] {
       StepResult result;
       gradients_.zero_();
+      const double world = exchange_ ? exchange_->world() : 1;
       for (const TrainingBatch& batch : batches) {
-        const at::Tensor loss = loss_of(batch) / static_cast<double>(batches.size());
-        result.loss += loss.item<double>();
+        const at::Tensor loss = loss_of(batch) / (static_cast<double>(batches.size()) * world);
+        result.loss += loss.item<double>() * world;
         if (!std::isfinite(result.loss)) fail_forward(batch);
+        if (buckets_ && &batch == &batches.back()) buckets_->begin();
         if (loss.requires_grad()) loss.backward();
       }
+      if (buckets_) buckets_->finish();
       const torch::NoGradGuard no_gradients;
       result.gradient_norm = at::linalg_vector_norm(gradients_, 2, c10::nullopt, false, at::kDouble).item<double>();
+      if (exchange_) average(result);
       if (!std::isfinite(result.gradient_norm)) fail_backward();
       if (options_.clip_norm > 0 && result.gradient_norm > options_.clip_norm) {
         gradients_.mul_(options_.clip_norm / result.gradient_norm);
@@ -159,10 +177,14 @@ class TorchTrainer final : public Trainer {
   void restore(const TrainerState& state) override {
     translated([&] {
       const torch::NoGradGuard no_gradients;
-      fill(weights_, state.weights, "weights");
-      fill(first_, state.first, "first moments");
-      fill(second_, state.second, "second moments");
-      if (average_.defined()) fill(average_, state.average, "averages");
+      const auto set = [&](const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what) {
+        if (!exchange_ || exchange_->rank() == 0) fill(flat, tensors, what);
+        from_first(flat);
+      };
+      set(weights_, state.weights, "weights");
+      set(first_, state.first, "first moments");
+      set(second_, state.second, "second moments");
+      if (average_.defined()) set(average_, state.average, "averages");
       steps_ = state.steps;
     });
   }
@@ -172,6 +194,17 @@ class TorchTrainer final : public Trainer {
     std::unique_ptr<Graph> graph;
     std::unique_ptr<Executor> executor;
   };
+
+  void from_first(const at::Tensor& flat) const {
+    if (exchange_) exchange_->copy_from_first(flat, "weights from rank 0");
+  }
+
+  // The norm, too, which all compute from the same bits: other numbers of threads may sum in another order.
+  void average(StepResult& result) const {
+    std::array values = {result.loss, result.gradient_norm};
+    exchange_->sum(values, Pace::kStep, "the losses of the others");
+    result = {.loss = values[0] / exchange_->world(), .gradient_norm = values[1] / exchange_->world()};
+  }
 
   // The weights that a model is used with.
   const at::Tensor& in_use() const { return average_.defined() ? average_ : weights_; }
@@ -294,6 +327,8 @@ class TorchTrainer final : public Trainer {
   at::Tensor weights_, average_;           // of all parameters
   at::Tensor gradients_, first_, second_;  // of those that are not frozen
   Tensors leaves_;                         // views of weights_, in the graph's order
+  std::shared_ptr<Exchange> exchange_;     // with other processes, if any
+  std::optional<GradientBuckets> buckets_;
 };
 
 }  // namespace

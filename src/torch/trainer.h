@@ -15,6 +15,7 @@
 
 #include "graph/graph.h"
 #include "torch/engine.h"
+#include "torch/processes.h"
 
 namespace weft {
 
@@ -36,6 +37,9 @@ struct TrainerOptions {
   /// Share of the running average of the weights that each step keeps, after a start with shares of (1 + t)/(10 + t);
   /// 0: no average.
   double ema = 0;
+  /// Those that train together; nothing: this one alone. Gradients are summed in pieces of about so many bytes.
+  std::shared_ptr<Processes> processes;
+  std::int64_t bucket_bytes = std::int64_t{4} << 20;
 };
 
 /// The graph for training on images [B,C,H,W]: Graph::training(), its first input the images, then one for each branch
@@ -50,8 +54,8 @@ struct TrainingBatch {
 };
 
 struct StepResult {
-  double loss = 0;           // mean cross-entropy over all pictures of the step
-  double gradient_norm = 0;  // before clipping
+  double loss = 0;           // mean cross-entropy over all pictures of the step, in all processes
+  double gradient_norm = 0;  // of that mean, before clipping
 };
 
 /// Everything that the next step depends on. By parameter name.
@@ -71,9 +75,9 @@ class Trainer {
   /// "libtorch 1.13.0 on cpu"
   virtual std::string description() const = 0;
 
-  /// One step on the mean loss of these passes. Throws NumericError, naming the first layer where it happened, when the
-  /// loss or a gradient is not finite; weights are then as before. ShapeError for batches that do not fit, MemoryError
-  /// when memory is short.
+  /// One step on the mean loss of these passes, and of as many in each other process: all take the same step. Throws
+  /// NumericError, naming the first layer where it happened, when the loss or a gradient is not finite; weights are
+  /// then as before. ShapeError for batches that do not fit, MemoryError when memory is short.
   virtual StepResult step(std::span<const TrainingBatch> batches, double learning_rate) = 0;
 
   /// Logits [B,classes] of images, without dropped branches, of the average where there is one.
@@ -82,7 +86,8 @@ class Trainer {
   /// The weights to use a model with: the average where there is one.
   virtual TrainerState::Tensors weights() const = 0;
   virtual TrainerState state() const = 0;
-  /// Goes on from there. Throws WeightError when it is not of these parameters.
+  /// Goes on from there; with several processes from the state of rank 0, the others need not have it. Throws
+  /// WeightError when it is not of these parameters.
   virtual void restore(const TrainerState& state) = 0;
 };
 
@@ -91,7 +96,7 @@ struct TrainingStart {
   TrainingGraph graph;
   Shape images;                              // [B,C,H,W] of one pass
   std::vector<TrainedParameter> parameters;  // all of the graph's, in its order
-  TrainerState::Tensors weights;
+  TrainerState::Tensors weights;             // with several processes those of rank 0 are what all begin with
 };
 
 /// Throws as load_torch_engine does; WeightError where weights do not fit.

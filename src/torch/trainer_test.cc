@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <thread>
 
 #include "api/model_data.h"
 #include "graph/evaluate.h"
@@ -12,6 +13,7 @@
 #include "models/architecture.h"
 #include "ops/ops.h"
 #include "ops/testing/random.h"
+#include "torch/testing/free_port.h"
 
 namespace weft {
 namespace {
@@ -242,6 +244,122 @@ TEST(Trainer, NamesTheFirstLayerThatGivesANaN) {
   TrainingBatch broken = real.batch(0, 4);
   broken.images.mutable_data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_TRUE(refuses([&] { load_torch_trainer({}, real.start())->step(std::array{broken}, 1e-3); }, "picture"));
+}
+
+// Some pictures of a batch.
+TrainingBatch part_of(const TrainingBatch& batch, std::int64_t first, std::int64_t count) {
+  const auto rows = [&](const Tensor& tensor) {
+    std::vector<std::int64_t> extents(tensor.shape().extents().begin(), tensor.shape().extents().end());
+    const std::int64_t row = tensor.elements() / extents[0];
+    extents[0] = count;
+    const auto values =
+        tensor.data<float>().subspan(static_cast<std::size_t>(first * row), static_cast<std::size_t>(count * row));
+    return Tensor::of(std::vector<float>(values.begin(), values.end()), Shape(extents));
+  };
+  TrainingBatch part{.images = rows(batch.images), .targets = rows(batch.targets)};
+  for (const Tensor& branch : batch.branches) part.branches.push_back(rows(branch));
+  return part;
+}
+
+TEST(Trainer, SeveralProcessesTakeTheStepsOfOne) {
+  const Real real;
+  // AdamW divides by the size of the gradient, however small: an eps far above its rounding keeps steps smooth.
+  const TrainerOptions options{.torch = {.threads = 1}, .eps = 0.1, .clip_norm = 0.5, .ema = 0.9};
+  constexpr int kWorld = 3, kSteps = 4;
+  const auto passes = [&](int step) {
+    const auto seed = static_cast<unsigned>(2 * step);
+    return std::array{real.batch(seed, 12), real.batch(seed + 1, 12)};
+  };
+  TrainingStart start = real.start();
+  start.images = {12, 3, 16, 16};
+  const auto one = load_torch_trainer(options, start);
+  std::vector<StepResult> expected;
+  for (int step = 0; step < kSteps; ++step) expected.push_back(one->step(passes(step), 1e-2));
+
+  for (const std::int64_t bucket_bytes : {1, 1000, 1 << 20}) {  // a parameter, some of them, all
+    const int port = testing::free_port();
+    std::array<TrainerState, kWorld> states;
+    std::array<std::vector<StepResult>, kWorld> results;
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < kWorld; ++rank) {
+      threads.emplace_back([&, rank] {
+        try {
+          TrainerOptions own = options;
+          own.processes = load_torch_processes({.rank = rank, .world = kWorld, .port = port});
+          own.bucket_bytes = bucket_bytes;
+          TrainingStart begin = real.start();
+          // What the others begin with is not asked for.
+          if (rank > 0) begin.weights = initial_weights(*real.architecture, 7);
+          const auto trainer = load_torch_trainer(own, begin);
+          for (int step = 0; step < kSteps; ++step) {
+            const auto [first, second] = passes(step);
+            const std::array mine = {part_of(first, 4 * rank, 4), part_of(second, 4 * rank, 4)};
+            results[rank].push_back(trainer->step(mine, 1e-2));
+            if (step == 1) trainer->restore(rank == 0 ? trainer->state() : TrainerState{.steps = 2});
+          }
+          states[rank] = trainer->state();
+        } catch (const Error& error) {
+          ADD_FAILURE() << error.what();
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (int rank = 0; rank < kWorld; ++rank) {
+      EXPECT_EQ(states[rank].steps, kSteps);
+      EXPECT_TRUE(same_bits(states[rank].weights, states[0].weights));
+      EXPECT_TRUE(same_bits(states[rank].first, states[0].first));
+      EXPECT_TRUE(same_bits(states[rank].second, states[0].second));
+      EXPECT_TRUE(same_bits(states[rank].average, states[0].average));
+      ASSERT_EQ(results[rank].size(), std::size_t{kSteps});
+      for (std::size_t i = 0; i < kSteps; ++i) {
+        // A sum of 24 terms in f32 in another order; of 24 · 16 for the gradients of what all tokens share.
+        EXPECT_NEAR(results[rank][i].loss, expected[i].loss, std::ldexp(24 * expected[i].loss, -24));
+        EXPECT_NEAR(results[rank][i].gradient_norm, expected[i].gradient_norm,
+                    std::ldexp(24 * 16 * expected[i].gradient_norm, -24));
+      }
+    }
+  }
+}
+
+TEST(Processes, ShareTextsAndSums) {
+  constexpr int kWorld = 3;
+  const int port = testing::free_port();
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < kWorld; ++rank) {
+    threads.emplace_back([&, rank] {
+      try {
+        const auto processes = load_torch_processes({.rank = rank, .world = kWorld, .port = port});
+        EXPECT_EQ(processes->rank(), rank);
+        EXPECT_EQ(processes->world(), kWorld);
+        EXPECT_EQ(processes->share(rank == 0 ? "first" : "other one", "a text"), "first");
+        const std::vector<std::string> all =
+            processes->gather(std::string(static_cast<std::size_t>(rank), 'x'), "texts");
+        EXPECT_EQ(all, (std::vector<std::string>{"", "x", "xx"}));
+        EXPECT_EQ(processes->gather("", "nothing"), (std::vector<std::string>(3)));
+        std::array values = {1.0, 0.5 * rank};
+        for (const Pace pace : {Pace::kStep, Pace::kOwn}) processes->sum(values, pace, "numbers");
+        EXPECT_EQ(values, (std::array{9.0, 4.5}));
+      } catch (const Error& error) {
+        ADD_FAILURE() << error.what();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(Processes, SayWhoWaitedForWhat) {
+  // Nobody is there.
+  const Meeting nowhere{.rank = 1, .world = 2, .port = testing::free_port(), .timeout = std::chrono::milliseconds(100)};
+  EXPECT_TRUE(refuses([&] { load_torch_processes(nowhere); }, "rank 1 of 2 cannot meet the others at 127.0.0.1:"));
+  // The others do not come.
+  Meeting waiting = nowhere;
+  waiting.rank = 0;
+  EXPECT_TRUE(
+      refuses([&] { load_torch_processes(waiting); }, "rank 0 of 2 waited for the others to come to 127.0.0.1:"));
+  // The port is somebody else's.
+  const auto other = load_torch_processes({.port = waiting.port});
+  EXPECT_TRUE(refuses([&] { load_torch_processes(waiting); }, "is the port taken?"));
+  EXPECT_EQ(other->world(), 1);
 }
 
 TEST(Trainer, RefusesWhatDoesNotFit) {

@@ -3,18 +3,21 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <optional>
+#include <utility>
 
 #include "api/model_file.h"
 #include "core/format.h"
 #include "core/options.h"
 #include "data/loader.h"
+#include "io/json.h"
 #include "io/output_file.h"
+#include "train/agreement.h"
 #include "train/plan.h"
+#include "train/recorder.h"
 #include "train/start.h"
 #include "train/state.h"
-#include "weft/model.h"
+#include "weft/weft.h"
 
 namespace weft {
 namespace fs = std::filesystem;
@@ -40,12 +43,15 @@ class Score {
       ++pictures_;
     }
   }
-  void fill(EvalReport& report) const {
-    const auto count = static_cast<double>(std::max<std::int64_t>(pictures_, 1));
-    report.pictures = pictures_;
-    report.loss = loss_ / count;
-    report.top1 = static_cast<double>(top1_) / count;
-    report.top5 = static_cast<double>(top5_) / count;
+  // Over all processes, each of which has seen its part.
+  void fill(EvalReport& report, Processes& processes) const {
+    std::array sums = {static_cast<double>(pictures_), loss_, static_cast<double>(top1_), static_cast<double>(top5_)};
+    processes.sum(sums, Pace::kOwn, "the others to judge the model on their pictures");
+    const double count = std::max(sums[0], 1.0);
+    report.pictures = static_cast<std::int64_t>(sums[0]);
+    report.loss = sums[1] / count;
+    report.top1 = sums[2] / count;
+    report.top5 = sums[3] / count;
   }
 
  private:
@@ -53,20 +59,40 @@ class Score {
   double loss_ = 0;
 };
 
+// FNV-1a of the classes of all pictures, in their order.
+std::uint64_t fingerprint(const Dataset& data) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (std::int64_t i = 0; i < data.size(); ++i) {
+    hash = (hash ^ static_cast<std::uint64_t>(data.label(i))) * 0x100000001b3;
+  }
+  return hash;
+}
+
+Json facts_of(const Dataset& data) {
+  return {{"pictures", data.size()}, {"classes", data.class_names()}, {"labels", fingerprint(data)}};
+}
+
+std::string processes_text(int count) { return fmt::format("{} process{}", count, count == 1 ? "" : "es"); }
+
 class Run {
  public:
   Run(TrainConfig config, RunOptions options, const MakeTrainer& make_trainer, RunListener& listener)
-      : config_(std::move(config)), options_(std::move(options)), listener_(listener) {
+      : config_(std::move(config)),
+        options_(std::move(options)),
+        processes_(options_.processes ? options_.processes : std::make_shared<Alone>()),
+        recorder_(options_.out, listener, processes_->rank() == 0) {
     validate(config_);
     data_ = open_dataset(config_.data, Split::kTrain);
     if (!config_.val.empty()) val_ = open_dataset(config_.val, Split::kTest);
     require<ConfigError>(!val_ || val_->classes() == data_->classes(), "train", "{} has {} classes, {} has {}",
                          config_.data, data_->classes(), config_.val, val_ ? val_->classes() : 0);
     model_ = starting_model(config_, *data_);
+    agree();
     const Shape images = {config_.batch, model_.architecture->in_channels(), model_.preprocess.crop,
                           model_.preprocess.crop};
     graph_ = training_graph(*model_.architecture, images);
     trainer_ = make_trainer({.torch = {.cuda = options_.cuda,
+                                       .cuda_device = options_.cuda_device,
                                        .threads = options_.threads,
                                        .fused = true,
                                        .bf16 = config_.dtype == TrainDType::kBF16,
@@ -74,7 +100,8 @@ class Run {
                              .betas = config_.betas,
                              .eps = config_.eps,
                              .clip_norm = config_.clip,
-                             .ema = config_.ema},
+                             .ema = config_.ema,
+                             .processes = processes_},
                             {.graph = [architecture = model_.architecture](
                                           const Shape& shape) { return training_graph(*architecture, shape); },
                              .images = images,
@@ -93,15 +120,15 @@ class Run {
   }
 
   RunResult operator()() {
-    log_.open(options_.out / run_files::kLog, std::ios::app);
-    require<IoError>(log_.is_open(), (options_.out / run_files::kLog).string(), "cannot write the log");
-    listener_.started(trainer_->description());
+    recorder_.open_log();
+    const int world = processes_->world();
+    recorder_.tell(&RunListener::started, trainer_->description() + (world > 1 ? " in " + processes_text(world) : ""));
     mark_ = Clock::now();
     marked_ = step_;
     bool stopped = false;
     while (step_ < steps_ && !stopped) {
       one_step();
-      stopped = listener_.stop_requested() || (options_.stop_after > 0 && step_ >= options_.stop_after);
+      stopped = anybody(recorder_.stop_requested() || (options_.stop_after > 0 && step_ >= options_.stop_after));
       const std::int64_t epochs = step_ * config_.accumulate / per_epoch_;
       const bool epoch_ends = epochs > (step_ - 1) * config_.accumulate / per_epoch_;
       if (epoch_ends) end_epoch(epochs);
@@ -117,8 +144,30 @@ class Run {
             .augment = config_.augment,
             .seed = config_.seed,
             .batch = config_.batch,
+            .rank = processes_->rank(),
+            .world = processes_->world(),
             .workers = options_.workers,
             .prefetch = std::max(2, 2 * options_.workers)};
+  }
+
+  // Paths may be others on other machines; weights come from rank 0.
+  void agree() {
+    Json configuration = config_to_json(config_);
+    for (const char* const path : {"data", "val", "from"}) configuration.erase(path);
+    Json facts = {{"weft", version()}, {"configuration", configuration}, {"data", facts_of(*data_)}};
+    if (val_) facts["val"] = facts_of(*val_);
+    require_agreement(*processes_, facts);
+  }
+
+  // Whether any process says so.
+  bool anybody(bool own) {
+    std::array yes = {own ? 1.0 : 0.0};
+    processes_->sum(yes, Pace::kStep, "the others to end the step");
+    return yes[0] > 0;
+  }
+
+  std::int64_t pictures_per_step() const {
+    return std::int64_t{config_.batch} * processes_->world() * config_.accumulate;
   }
 
   void open_loader() {
@@ -135,10 +184,11 @@ class Run {
     std::vector<TrainingBatch> passes;
     for (int i = 0; i < config_.accumulate; ++i) {
       TrainBatch batch = loader_->next();
-      passes.push_back({.images = std::move(batch.images),
-                        .targets = std::move(batch.targets),
-                        .branches = draw_branches(*graph_, *model_.architecture, config_.drop_path, config_.seed,
-                                                  batch.epoch, batch.step * config_.batch)});
+      passes.push_back(
+          {.images = std::move(batch.images),
+           .targets = std::move(batch.targets),
+           .branches = draw_branches(*graph_, *model_.architecture, config_.drop_path, config_.seed, batch.epoch,
+                                     (batch.step * processes_->world() + processes_->rank()) * config_.batch)});
     }
     const double rate = learning_rate(config_, step_, warmup_, steps_);
     const StepResult result = trainer_->step(passes, rate);
@@ -146,23 +196,24 @@ class Run {
     ++step_;
     loss_sum_ += result.loss;
     const double seconds = std::chrono::duration<double>(Clock::now() - mark_).count();
-    const auto pictures = static_cast<double>((step_ - marked_) * config_.accumulate * config_.batch);
+    const auto pictures = static_cast<double>((step_ - marked_) * pictures_per_step());
     const StepReport report{.step = step_,
                             .steps = steps_,
                             .epoch = epoch,
+                            .pictures = pictures_per_step(),
                             .loss = loss_sum_ / static_cast<double>(step_ - logged_),
                             .learning_rate = rate,
                             .gradient_norm = result.gradient_norm,
                             .pictures_per_second = seconds > 0 ? pictures / seconds : 0};
-    listener_.stepped(report);
+    recorder_.tell(&RunListener::stepped, report);
     if (step_ % config_.log_every != 0 && step_ != steps_) return;
     loss_ = report.loss;
-    write_log({{"step", step_},
-               {"epoch", epoch},
-               {"loss", report.loss},
-               {"lr", rate},
-               {"gradient_norm", result.gradient_norm},
-               {"pictures_per_second", std::round(report.pictures_per_second * 10) / 10}});
+    recorder_.log({{"step", step_},
+                   {"epoch", epoch},
+                   {"loss", report.loss},
+                   {"lr", rate},
+                   {"gradient_norm", result.gradient_norm},
+                   {"pictures_per_second", std::round(report.pictures_per_second * 10) / 10}});
     loss_sum_ = 0;
     logged_ = step_;
     mark_ = Clock::now();
@@ -182,72 +233,63 @@ class Run {
       best_top1_ = std::max(best_top1_, report.top1);
       metrics.top1 = report.top1;
       metrics.top5 = report.top5;
-      write_log({{"step", step_},
-                 {"epoch", epochs},
-                 {"val_loss", report.loss},
-                 {"val_top1", report.top1},
-                 {"val_top5", report.top5}});
-      listener_.evaluated(report);
+      recorder_.log({{"step", step_},
+                     {"epoch", epochs},
+                     {"val_loss", report.loss},
+                     {"val_top1", report.top1},
+                     {"val_top5", report.top5}});
+      recorder_.tell(&RunListener::evaluated, report);
     }
     const ModelData data = trained_model(model_, config_, trainer_->weights(), metrics);
-    const auto write = [&](const std::string& name) { write_model_file(options_.out / name, data); };
-    guarded(at_end, [&] { write(run_files::kLast); });
-    if (best) guarded(at_end, [&] { write(run_files::kBest); });
+    const auto write = [&](const std::string& name) {
+      recorder_.file(name, at_end, [&](const fs::path& path) { write_model_file(path, data); });
+    };
+    write(run_files::kLast);
+    if (best) write(run_files::kBest);
     if (config_.save_every > 0 && epochs % config_.save_every == 0) {
-      guarded(at_end, [&] { write(fmt::format("epoch-{:04}.safetensors", epochs)); });
+      write(fmt::format("epoch-{:04}.safetensors", epochs));
     }
     mark_ += Clock::now() - start;  // evaluation is no training
   }
 
   // On the CPU by the engine that models are used with, on a GPU by libtorch.
   void evaluate(const Model& model, EvalReport& report) {
-    EvalLoader pictures(val_, {.preprocess = model_.preprocess, .batch = config_.batch, .workers = options_.workers});
+    EvalLoader pictures(val_, {.preprocess = model_.preprocess,
+                               .batch = config_.batch,
+                               .rank = processes_->rank(),
+                               .world = processes_->world(),
+                               .workers = options_.workers});
     std::optional<Session> session;
     if (!options_.cuda) session.emplace(model, SessionOptions{.threads = options_.threads});
     Score score;
     while (const std::optional<EvalBatch> batch = pictures.next()) {
       score.add(session ? session->logits(batch->images) : trainer_->logits(batch->images), batch->labels);
     }
-    score.fill(report);
+    score.fill(report, *processes_);
   }
 
   void save_state(bool last) {
-    guarded(last, [&] {
+    recorder_.file(run_files::kState, last, [&](const fs::path&) {
       write_state(options_.out, {.config = config_,
                                  .trainer = trainer_->state(),
+                                 .world = processes_->world(),
                                  .best_top1 = best_top1_,
                                  .loss_sum = loss_sum_,
                                  .logged = logged_});
     });
-  }
-
-  void write_log(const Json& line) {
-    log_ << dump(line) << std::endl;
-    if (log_) return;
-    log_.clear();
-    listener_.warned(fmt::format("{}: a line of the log could not be written", run_files::kLog));
-  }
-
-  // What cannot be written now may be later; at the end there is no later.
-  template <class F>
-  void guarded(bool last, F&& write) {
-    try {
-      write();
-    } catch (const IoError& error) {
-      if (last) throw;
-      listener_.warned(fmt::format("{}; going on, the next state will be tried again", error.what()));
-    }
+    std::array<double, 1> written{};
+    processes_->sum(written, Pace::kOwn, "rank 0 to write its files");
   }
 
   TrainConfig config_;
   RunOptions options_;
-  RunListener& listener_;
+  std::shared_ptr<Processes> processes_;
+  Recorder recorder_;
   std::shared_ptr<const Dataset> data_, val_;
   ModelData model_;
   std::unique_ptr<Graph> graph_;  // for its names and shapes
   std::shared_ptr<Trainer> trainer_;
   std::optional<Loader> loader_;
-  std::ofstream log_;
   std::int64_t per_epoch_ = 1;  // passes
   std::int64_t steps_ = 0, warmup_ = 0;
   std::int64_t step_ = 0;
@@ -263,10 +305,12 @@ class Run {
 
 RunResult train(const TrainConfig& config, const RunOptions& options, const MakeTrainer& make_trainer,
                 RunListener& listener) {
+  const bool writes = !options.processes || options.processes->rank() == 0;
   std::error_code error;
-  require<ConfigError>(!fs::exists(options.out / run_files::kState, error), options.out.string(),
+  require<ConfigError>(!writes || !fs::exists(options.out / run_files::kState, error), options.out.string(),
                        "holds a training run already; go on with it (--resume) or take another folder");
   Run run(config, options, make_trainer, listener);
+  if (!writes) return run();
   fs::create_directories(options.out, error);
   require<IoError>(fs::is_directory(options.out), options.out.string(), "cannot make the folder: {}", error.message());
   OutputFile file(options.out / run_files::kConfig);
@@ -276,14 +320,27 @@ RunResult train(const TrainConfig& config, const RunOptions& options, const Make
   return run();
 }
 
-RunResult resume(const std::string& data, const std::string& val, const RunOptions& options,
-                 const MakeTrainer& make_trainer, RunListener& listener) {
-  RunState state = read_state(options.out);
-  if (!data.empty()) state.config.data = data;
-  if (!val.empty()) state.config.val = val;
+RunResult resume(const ResumeChanges& changes, const RunOptions& options, const MakeTrainer& make_trainer,
+                 RunListener& listener) {
+  const auto processes = options.processes ? options.processes : std::make_shared<Alone>();
+  const bool writes = processes->rank() == 0;
+  RunState state;
+  if (writes) state = read_state(options.out);
+  const std::string position = processes->share(dump(position_of(state)), "rank 0 to read the state");
+  if (!writes) set_position(parse_json(position, "the state of rank 0"), state, "the state of rank 0");
+  if (!changes.data.empty()) state.config.data = changes.data;
+  if (!changes.val.empty()) state.config.val = changes.val;
+  const int batch = std::exchange(state.config.batch, changes.batch > 0 ? changes.batch : state.config.batch);
+  const int world = processes->world();
+  const std::int64_t pictures = std::int64_t{batch} * state.world;
+  require<ConfigError>(pictures == std::int64_t{state.config.batch} * world, options.out.string(),
+                       "the run has {} of batch {}; with {} of batch {} the order of the pictures would differ; go on "
+                       "with as many{}",
+                       processes_text(state.world), batch, processes_text(world), state.config.batch,
+                       pictures % world == 0 ? fmt::format(", or with --batch {}", pictures / world) : "");
   Run run(state.config, options, make_trainer, listener);
   run.restore(state);
-  rewind_log(options.out, state.trainer.steps);
+  if (writes) rewind_log(options.out, state.trainer.steps);
   return run();
 }
 

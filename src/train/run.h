@@ -19,6 +19,9 @@ struct RunOptions {
   int threads = 0;            // that compute; 0: one per core
   int workers = 1;            // that prepare pictures
   bool cuda = false;
+  int cuda_device = 0;  // which of them
+  /// Those that carry out the run together; nothing: this one alone. All but rank 0 leave the folder alone.
+  std::shared_ptr<Processes> processes;
   std::int64_t stop_after = 0;  // leaves, as if interrupted, once so many steps are done in all; 0: at the end
 };
 
@@ -26,7 +29,8 @@ struct RunOptions {
 struct StepReport {
   std::int64_t step = 0;  // 1 after the first
   std::int64_t steps = 0;
-  std::int64_t epoch = 0;  // 0 during the first
+  std::int64_t epoch = 0;     // 0 during the first
+  std::int64_t pictures = 0;  // of this step, in all processes
   double loss = 0;
   double learning_rate = 0;
   double gradient_norm = 0;
@@ -43,7 +47,7 @@ struct EvalReport {
   bool best = false;
 };
 
-/// Who watches a run.
+/// Who watches a run. Of several processes only rank 0 reports.
 class RunListener {
  public:
   virtual ~RunListener() = default;
@@ -52,7 +56,7 @@ class RunListener {
   virtual void evaluated(const EvalReport& report) = 0;
   /// Something went wrong that the run survives.
   virtual void warned(std::string_view text) = 0;
-  /// Asked after each step: true saves the state and leaves.
+  /// Asked after each step: true, in any process, saves the state and leaves.
   virtual bool stop_requested() = 0;
 };
 
@@ -68,13 +72,21 @@ using MakeTrainer = std::function<std::shared_ptr<Trainer>(const TrainerOptions&
 
 /// Trains from the start into an empty or new folder. A file that cannot be written (a full disk) is warned of and
 /// tried again at the next occasion; earlier ones stay. Throws Error: ConfigError, IoError for data or a folder that
-/// cannot be used or when the last files cannot be written, NumericError when training diverges.
+/// cannot be used or when the last files cannot be written, NumericError when training diverges; Error when another
+/// process was lost.
 RunResult train(const TrainConfig& config, const RunOptions& options, const MakeTrainer& make_trainer,
                 RunListener& listener);
 
-/// Goes on from the folder's saved state to the same bits as if the run had not been interrupted. `data` and `val` win
-/// over the saved paths where they are not empty: the data may have moved.
-RunResult resume(const std::string& data, const std::string& val, const RunOptions& options,
-                 const MakeTrainer& make_trainer, RunListener& listener);
+/// What may be different when a run goes on.
+struct ResumeChanges {
+  std::string data;  // the data may have moved; empty: where they were
+  std::string val;
+  int batch = 0;  // in another number of processes, with as many pictures a step in all; 0: as it was
+};
+
+/// Goes on from the folder's saved state to the same bits as if the run had not been interrupted: the state that rank 0
+/// finds. Throws ConfigError where the number of processes and their batch would give another order of the pictures.
+RunResult resume(const ResumeChanges& changes, const RunOptions& options, const MakeTrainer& make_trainer,
+                 RunListener& listener);
 
 }  // namespace weft

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <barrier>
 #include <cmath>
 #include <filesystem>
+#include <thread>
 
 #include "api/model_data.h"
 #include "core/options.h"
@@ -165,7 +167,7 @@ TEST_F(TrainingRun, ResumedIsAsIfNeverInterrupted) {
       write_text(part.out / "log.jsonl",
                  read_text(part.out / "log.jsonl") + fmt::format("{{\"step\":{},\"loss\":9}}\n{{\"step\":", stop + 1));
       part.stop_after = 0;
-      EXPECT_TRUE(resume("", "", part, kCounting, second).finished);
+      EXPECT_TRUE(resume({}, part, kCounting, second).finished);
       EXPECT_EQ(read_text(part.out / "last.safetensors"), read_text(whole / "last.safetensors")) << stop;
       EXPECT_EQ(read_text(part.out / "state.safetensors"), read_text(whole / "state.safetensors")) << stop;
       EXPECT_EQ(timeless(part.out / "log.jsonl"), timeless(whole / "log.jsonl")) << stop;
@@ -179,6 +181,167 @@ TEST_F(TrainingRun, AListenerStopsItAndTheStateIsSaved) {
   EXPECT_FALSE(result.finished);
   EXPECT_EQ(result.step, 5);
   EXPECT_EQ(read_state(folder_ / "run").trainer.steps, 5);
+}
+
+// Threads in the place of processes.
+class ThreadProcesses final : public Processes {
+ public:
+  struct Shared {
+    explicit Shared(int world) : arrived(world), texts(static_cast<std::size_t>(world)), values(texts.size()) {}
+    std::barrier<> arrived;
+    std::vector<std::string> texts;
+    std::vector<std::vector<double>> values;
+  };
+  ThreadProcesses(int rank, std::shared_ptr<Shared> shared) : rank_(rank), shared_(std::move(shared)) {}
+
+  int rank() const override { return rank_; }
+  int world() const override { return static_cast<int>(shared_->texts.size()); }
+  std::string share(std::string_view text, std::string_view what) override { return gather(text, what)[0]; }
+  std::vector<std::string> gather(std::string_view text, std::string_view) override {
+    shared_->texts[static_cast<std::size_t>(rank_)] = text;
+    shared_->arrived.arrive_and_wait();
+    std::vector<std::string> all = shared_->texts;
+    shared_->arrived.arrive_and_wait();
+    return all;
+  }
+  void sum(std::span<double> values, Pace, std::string_view) override {
+    shared_->values[static_cast<std::size_t>(rank_)].assign(values.begin(), values.end());
+    shared_->arrived.arrive_and_wait();
+    std::ranges::fill(values, 0);
+    for (const std::vector<double>& others : shared_->values) {
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] += others[i];
+    }
+    shared_->arrived.arrive_and_wait();
+  }
+
+ private:
+  int rank_;
+  std::shared_ptr<Shared> shared_;
+};
+
+// Calls `body` with the processes' options, one thread for each.
+void in_threads(int world, const RunOptions& options, const std::function<void(const RunOptions&)>& body) {
+  const auto shared = std::make_shared<ThreadProcesses::Shared>(world);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < world; ++rank) {
+    RunOptions own = options;
+    own.processes = std::make_shared<ThreadProcesses>(rank, shared);
+    threads.emplace_back([own, &body] { body(own); });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+// Keeps what each step sees of each picture: its first pixel and its branches.
+class WatchingTrainer final : public Trainer {
+ public:
+  WatchingTrainer(const TrainingStart& start, std::vector<std::vector<float>>& seen)
+      : weights_(start.weights), seen_(seen) {}
+  std::string description() const override { return "watching"; }
+  StepResult step(std::span<const TrainingBatch> batches, double) override {
+    std::vector<float> pictures;
+    for (const TrainingBatch& batch : batches) {
+      const std::int64_t count = batch.images.shape()[0];
+      for (std::int64_t b = 0; b < count; ++b) {
+        pictures.push_back(batch.images.data<float>()[static_cast<std::size_t>(b * batch.images.elements() / count)]);
+        for (const Tensor& branch : batch.branches)
+          pictures.push_back(branch.data<float>()[static_cast<std::size_t>(b)]);
+      }
+    }
+    seen_.push_back(pictures);
+    ++steps_;
+    return {.loss = 1, .gradient_norm = 1};
+  }
+  Tensor logits(const Tensor&) override { throw Error("[test] the CPU engine judges"); }
+  TrainerState::Tensors weights() const override { return weights_; }
+  TrainerState state() const override { return {.steps = steps_, .weights = weights_}; }
+  void restore(const TrainerState& state) override { steps_ = state.steps; }
+
+ private:
+  TrainerState::Tensors weights_;
+  std::vector<std::vector<float>>& seen_;
+  std::int64_t steps_ = 0;
+};
+
+using Seen = std::vector<std::vector<float>>;  // by step
+MakeTrainer watching(Seen& seen) {
+  return [&seen](const TrainerOptions&, const TrainingStart& start) {
+    return std::make_shared<WatchingTrainer>(start, seen);
+  };
+}
+
+TEST_F(TrainingRun, SeveralProcessesSeeTogetherWhatOneSees) {
+  Seen expected;
+  EXPECT_TRUE(train(config_, options("one"), watching(expected), listener_).finished);
+  ASSERT_EQ(expected.size(), 18U);
+
+  config_.batch = 2;
+  std::array<Seen, 2> seen;
+  std::array<Listener, 2> listeners;
+  RunOptions first = options("two");
+  first.stop_after = 8;  // within the second epoch
+  const auto index = [](const RunOptions& own) { return static_cast<std::size_t>(own.processes->rank()); };
+  in_threads(2, first, [&](const RunOptions& own) {
+    EXPECT_FALSE(train(config_, own, watching(seen[index(own)]), listeners[index(own)]).finished);
+  });
+  EXPECT_EQ(read_state(folder_ / "two").world, 2);
+  in_threads(2, options("two"), [&](const RunOptions& own) {
+    EXPECT_TRUE(resume({}, own, watching(seen[index(own)]), listeners[index(own)]).finished);
+  });
+  for (std::size_t step = 0; step < expected.size(); ++step) {
+    std::vector<float> both = seen[0].at(step);
+    both.insert(both.end(), seen[1].at(step).begin(), seen[1].at(step).end());
+    EXPECT_EQ(both, expected[step]) << step;
+  }
+  EXPECT_EQ(timeless(folder_ / "two" / "log.jsonl"), timeless(folder_ / "one" / "log.jsonl"));
+  EXPECT_EQ(listeners[0].evaluations.back().pictures, 9);
+  EXPECT_EQ(listeners[0].steps.size(), 18U);
+  EXPECT_TRUE(listeners[1].steps.empty() && listeners[1].evaluations.empty());  // rank 0 speaks for all
+}
+
+TEST_F(TrainingRun, OneProcessOfSeveralStopsAll) {
+  std::array<Seen, 2> seen;
+  in_threads(2, options("run"), [&](const RunOptions& own) {
+    const int rank = own.processes->rank();
+    Listener listener;
+    listener.stop_at = rank == 1 ? 0 : -1;  // at once: it is told of no steps
+    EXPECT_EQ(train(config_, own, watching(seen[static_cast<std::size_t>(rank)]), listener).step, 1);
+  });
+  EXPECT_EQ(read_state(folder_ / "run").trainer.steps, 1);
+}
+
+TEST_F(TrainingRun, GoesOnInAnotherNumberOfProcessesWhereTheOrderStays) {
+  Seen expected, seen;
+  train(config_, options("one"), watching(expected), listener_);
+  RunOptions first = options("run");
+  first.stop_after = 7;
+  train(config_, first, watching(seen), listener_);
+  std::array<Seen, 2> halves;
+  in_threads(2, options("run"), [&](const RunOptions& own) {
+    Listener listener;
+    const auto half = [&](int batch) {
+      resume({.batch = batch}, own, watching(halves[static_cast<std::size_t>(own.processes->rank())]), listener);
+    };
+    EXPECT_TRUE(refuses([&] { half(0); }, "1 process of batch 4; with 2 processes of batch 4 the order"));
+    EXPECT_TRUE(refuses([&] { half(3); }, "or with --batch 2"));
+    half(2);
+  });
+  for (std::size_t step = 0; step < halves[0].size(); ++step) {
+    std::vector<float> both = halves[0][step];
+    both.insert(both.end(), halves[1][step].begin(), halves[1][step].end());
+    EXPECT_EQ(both, expected[7 + step]);
+  }
+  EXPECT_EQ(halves[0].size(), 11U);
+}
+
+TEST_F(TrainingRun, ProcessesMustAgree) {
+  in_threads(2, options("run"), [&](const RunOptions& own) {
+    TrainConfig config = config_;
+    if (own.processes->rank() == 1) config.clip = 5;
+    Listener listener;
+    EXPECT_TRUE(refuses([&] { train(config, own, kCounting, listener); },
+                        "configuration/clip is 5.0 at rank 1, 1.0 at rank 0"));
+  });
+  EXPECT_FALSE(fs::exists(folder_ / "run"));
 }
 
 TEST_F(TrainingRun, DivergenceLeavesTheLastState) {
@@ -214,7 +377,7 @@ TEST_F(TrainingRun, RefusesWhatMakesNoSense) {
   config_.data = (folder_ / "nowhere").string();
   EXPECT_TRUE(refuses(error, "nowhere"));
   EXPECT_FALSE(fs::exists(folder_ / "run"));
-  EXPECT_TRUE(refuses([&] { resume("", "", options("run"), kCounting, listener_); }, "no saved state"));
+  EXPECT_TRUE(refuses([&] { resume({}, options("run"), kCounting, listener_); }, "no saved state"));
   config_ = good;
   listener_.stop_at = 1;
   train(config_, options("run"), kCounting, listener_);

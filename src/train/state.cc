@@ -30,6 +30,31 @@ constexpr std::array<Section, 4> kSections = {{{"weights/", &TrainerState::weigh
 
 }  // namespace
 
+Json position_of(const RunState& state) {
+  return {{"version", kVersion},
+          {"steps", state.trainer.steps},
+          {"world", state.world},
+          {"best_top1", state.best_top1},
+          {"loss_sum", state.loss_sum},
+          {"logged", state.logged},
+          {"config", config_to_json(state.config)}};
+}
+
+void set_position(const Json& position, RunState& state, const std::string& place) {
+  try {
+    const int version = position.at("version").get<int>();
+    require<UnsupportedError>(version == kVersion, place, "is of version {}, this weft reads {}", version, kVersion);
+    state.trainer.steps = position.at("steps").get<std::int64_t>();
+    state.world = position.at("world").get<int>();
+    state.best_top1 = position.at("best_top1").get<double>();
+    state.loss_sum = position.at("loss_sum").get<double>();
+    state.logged = position.at("logged").get<std::int64_t>();
+    config_from_json(position.at("config"), state.config, place);
+  } catch (const Json::exception&) {
+    fail<IoError>(place, "does not say where the run stands: the file is damaged");
+  }
+}
+
 void write_state(const fs::path& folder, const RunState& state) {
   NamedTensors tensors;
   for (const Section& section : kSections) {
@@ -37,14 +62,7 @@ void write_state(const fs::path& folder, const RunState& state) {
       tensors.emplace_back(std::string(section.prefix) + name, tensor);
     }
   }
-  const Json position = {{"version", kVersion},
-                         {"steps", state.trainer.steps},
-                         {"world", state.world},
-                         {"best_top1", state.best_top1},
-                         {"loss_sum", state.loss_sum},
-                         {"logged", state.logged},
-                         {"config", config_to_json(state.config)}};
-  write_safetensors(folder / run_files::kState, tensors, {{kKey, dump(position)}});
+  write_safetensors(folder / run_files::kState, tensors, {{kKey, dump(position_of(state))}});
 }
 
 RunState read_state(const fs::path& folder) {
@@ -56,20 +74,7 @@ RunState read_state(const fs::path& folder) {
   const auto found = file.metadata.find(kKey);
   require<IoError>(found != file.metadata.end(), path.string(), "is no state of a training run");
   RunState state;
-  try {
-    const Json position = parse_json(found->second, path.string());
-    const int version = position.at("version").get<int>();
-    require<UnsupportedError>(version == kVersion, path.string(), "is of version {}, this weft reads {}", version,
-                              kVersion);
-    state.trainer.steps = position.at("steps").get<std::int64_t>();
-    state.world = position.at("world").get<int>();
-    state.best_top1 = position.at("best_top1").get<double>();
-    state.loss_sum = position.at("loss_sum").get<double>();
-    state.logged = position.at("logged").get<std::int64_t>();
-    config_from_json(position.at("config"), state.config, path.string());
-  } catch (const Json::exception&) {
-    fail<IoError>(path.string(), "does not say where the run stands: the file is damaged");
-  }
+  set_position(parse_json(found->second, path.string()), state, path.string());
   for (const auto& [name, tensor] : file.tensors) {
     for (const Section& section : kSections) {
       if (!name.starts_with(section.prefix)) continue;

@@ -25,7 +25,7 @@ namespace weft {
 struct RunState {
   TrainConfig config;
   TrainerState trainer;
-  int world = 1;            // processes; the order of the pictures depends on it
+  int world = 1;            // processes; the order of the pictures depends on batch · world
   double best_top1 = -1;    // so far; −1: never evaluated
   double loss_sum = 0;      // of the steps since the last line of the log
   std::int64_t logged = 0;  // the step of that line
@@ -39,6 +39,11 @@ constexpr const char* kLast = "last.safetensors";
 constexpr const char* kBest = "best.safetensors";
 constexpr const char* kCurves = "curves.svg";
 }  // namespace run_files
+
+/// All of a state but its tensors.
+Json position_of(const RunState& state);
+/// Throws IoError naming `place` where that is not what this is, UnsupportedError and ConfigError as read_state does.
+void set_position(const Json& position, RunState& state, const std::string& place);
 
 /// Throws IoError.
 void write_state(const std::filesystem::path& folder, const RunState& state);

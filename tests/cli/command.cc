@@ -7,19 +7,20 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <random>
 #include <sstream>
 
 namespace weft::testing {
-Outcome weft_command(std::vector<std::string> arguments, const RunOptions& options) {
-  const ScratchFolder folder;
-  const std::string in = folder / "in", out = options.output.empty() ? folder / "out" : options.output,
-                    err = folder / "err";
+
+RunningCommand::RunningCommand(std::vector<std::string> arguments, const RunOptions& options)
+    : output_(options.output.empty() ? folder_ / "out" : options.output), own_output_(options.output.empty()) {
+  const std::string in = folder_ / "in", err = folder_ / "err";
   write_text(in, options.input);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, in.c_str(), O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out.c_str(), O_WRONLY | O_CREAT, 0600);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output_.c_str(), O_WRONLY | O_CREAT, 0600);
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err.c_str(), O_WRONLY | O_CREAT, 0600);
 
   arguments.insert(arguments.begin(), WEFT_COMMAND);
@@ -38,20 +39,38 @@ Outcome weft_command(std::vector<std::string> arguments, const RunOptions& optio
   for (std::string& variable : variables) environment.push_back(variable.data());
   environment.push_back(nullptr);
 
-  Outcome outcome;
-  pid_t pid = 0;
-  const int error = posix_spawn(&pid, WEFT_COMMAND, &actions, nullptr, argv.data(), environment.data());
+  const int error = posix_spawn(&pid_, WEFT_COMMAND, &actions, nullptr, argv.data(), environment.data());
   posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) {
-    ADD_FAILURE() << "cannot run " << WEFT_COMMAND;
-    return outcome;
-  }
+  if (error == 0) return;
+  ADD_FAILURE() << "cannot run " << WEFT_COMMAND;
+  pid_ = 0;
+}
+
+RunningCommand::~RunningCommand() {
+  if (pid_ == 0) return;
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+}
+
+void RunningCommand::signal(int number) const {
+  if (pid_ != 0) kill(pid_, number);
+}
+
+std::string RunningCommand::err() const { return read_text(folder_ / "err"); }
+
+Outcome RunningCommand::wait() {
+  Outcome outcome;
+  if (pid_ == 0) return outcome;
   int status = 0;
-  waitpid(pid, &status, 0);
+  waitpid(std::exchange(pid_, 0), &status, 0);
   outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  if (options.output.empty()) outcome.out = read_text(out);
-  outcome.err = read_text(err);
+  if (own_output_) outcome.out = read_text(output_);
+  outcome.err = err();
   return outcome;
+}
+
+Outcome weft_command(std::vector<std::string> arguments, const RunOptions& options) {
+  return RunningCommand(std::move(arguments), options).wait();
 }
 
 std::vector<std::string> lines_of(const std::string& text) {

@@ -30,6 +30,33 @@ struct RunOptions {
   std::string output = {};  // a file for the standard output in place of Outcome::out
 };
 
+/// A folder for the files of a test; names in it are strings, ready for the command line.
+class ScratchFolder : public TemporaryDirectory {
+ public:
+  std::string operator/(std::string_view name) const { return (path() / name).string(); }
+};
+
+/// A run of the command that goes on meanwhile. Killed when nobody waits for it.
+class RunningCommand {
+ public:
+  explicit RunningCommand(std::vector<std::string> arguments, const RunOptions& options = {});
+  ~RunningCommand();
+  RunningCommand(const RunningCommand&) = delete;
+  RunningCommand& operator=(const RunningCommand&) = delete;
+
+  void signal(int number) const;
+  /// What it has written to stderr so far.
+  std::string err() const;
+  /// Waits for its end.
+  Outcome wait();
+
+ private:
+  ScratchFolder folder_;
+  std::string output_;
+  bool own_output_;
+  int pid_ = 0;  // 0: not running
+};
+
 Outcome weft_command(std::vector<std::string> arguments, const RunOptions& options = {});
 
 /// The lines of a text without their ends.
@@ -44,12 +71,6 @@ void expect_error(const Outcome& outcome, int code, std::string_view part);
 
 /// As --dtype names them.
 std::vector<std::string> dtype_names(const std::vector<DType>& dtypes);
-
-/// A folder for the files of a test; names in it are strings, ready for the command line.
-class ScratchFolder : public TemporaryDirectory {
- public:
-  std::string operator/(std::string_view name) const { return (path() / name).string(); }
-};
 
 /// A picture of noise.
 Image noise(std::int64_t height, std::int64_t width, unsigned seed);

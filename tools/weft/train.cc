@@ -2,6 +2,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
@@ -10,6 +11,7 @@
 #include "core/options.h"
 #include "io/json.h"
 #include "progress.h"
+#include "train/launch.h"
 #include "train/run.h"
 #include "train/state.h"
 #include "training_figure.h"
@@ -31,6 +33,7 @@ struct Options {
   int threads = 0;
   int workers = 1;
   std::int64_t stop_after = 0;
+  int timeout = 30;
   bool print_config = false;
   bool json = false;
 
@@ -71,10 +74,16 @@ void declare(CLI::App& app, Options& o) {
   app.add_option("--stop-after", o.stop_after, "Save the state and leave once so many steps are done in all")
       ->check(CLI::NonNegativeNumber)
       ->type_name("N");
+  app.add_option("--timeout", o.timeout,
+                 "With several processes: seconds that the gradients of another one may take before it counts as lost")
+      ->check(CLI::Range(1, 86400))
+      ->capture_default_str()
+      ->type_name("S");
   app.add_flag("--print-config", o.print_config, "Print the complete configuration as JSON and leave");
   declare_json(app, o.json);
   app.footer(
-      "docs/training.md explains every key. Ctrl-C and SIGTERM save the state before leaving (exit code 1).\n"
+      "docs/training.md explains every key, and training in several processes (torchrun, mpirun, srun). Ctrl-C and "
+      "SIGTERM save the state before leaving (exit code 1).\n"
       "JSON: {\"finished\", \"step\", \"steps\", \"best_top1\", \"out\"}.\n\n"
       "Examples:\n"
       "  weft train --data cifar10_train.bin --val cifar10_test.bin --out run\n"
@@ -146,7 +155,8 @@ class Console final : public RunListener {
   void started(std::string_view description) override { print("training with {}", description); }
   void stepped(const StepReport& r) override {
     if (!progress_) progress_.emplace(r.steps);
-    const double left = r.pictures_per_second > 0 ? static_cast<double>(r.steps - r.step) * per_step(r) : 0;
+    const auto pictures = static_cast<double>((r.steps - r.step) * r.pictures);
+    const double left = r.pictures_per_second > 0 ? pictures / r.pictures_per_second : 0;
     progress_->update(r.step, fmt::format("epoch {}  loss {:.4f}  lr {:.2e}  {:.0f} pictures/s  {} left", r.epoch + 1,
                                           r.loss, r.learning_rate, r.pictures_per_second, duration_text(left)));
   }
@@ -159,7 +169,6 @@ class Console final : public RunListener {
     print_error(text);
   }
   bool stop_requested() override { return caught_signal != 0; }
-  void pictures_per_step(double pictures) { pictures_per_step_ = pictures; }
 
  private:
   template <class... Args>
@@ -167,11 +176,16 @@ class Console final : public RunListener {
     if (progress_) progress_->clear();
     fmt::print(stderr, "{}\n", one_line(fmt::format(text, std::forward<Args>(args)...)));
   }
-  double per_step(const StepReport& r) const { return pictures_per_step_ / r.pictures_per_second; }
 
   std::optional<Progress> progress_;
-  double pictures_per_step_ = 1;
 };
+
+Meeting meeting_of(const Launch& launch, const Options& o) {
+  Meeting meeting = launch.meeting;
+  meeting.timeout = std::chrono::seconds(o.timeout);
+  meeting.cuda = o.device == "cuda";
+  return meeting;
+}
 
 int run(const Options& o) {
   if (o.print_config) {
@@ -179,27 +193,39 @@ int run(const Options& o) {
     return kOk;
   }
   if (o.out.empty() == o.resume.empty()) fail_usage("give a folder: --out for a new run or --resume for an old one");
-  const RunOptions options{.out = o.resume.empty() ? o.out : o.resume,
-                           .threads = o.threads,
-                           .workers = o.workers,
-                           .cuda = o.device == "cuda",
-                           .stop_after = o.stop_after};
+  const Launch launch = read_launch([](const char* name) -> const char* { return std::getenv(name); });
+  const bool alone = launch.meeting.world == 1;
+  RunOptions options{.out = o.resume.empty() ? o.out : o.resume,
+                     .threads = alone || o.threads > 0 ? o.threads : launch.threads(),
+                     .workers = o.workers,
+                     .cuda = o.device == "cuda",
+                     .cuda_device = launch.local_rank,
+                     .stop_after = o.stop_after};
+  ResumeChanges changes{.data = o.data, .val = o.val};
+  if (!o.batch.empty()) changes.batch = config_of(o).batch;
   TrainConfig config;
   if (o.resume.empty()) {
     config = config_of(o);
   } else {
     const auto given = o.short_forms();
     const bool other =
-        !o.config.empty() || !o.set.empty() ||
-        std::any_of(given.begin() + 2, given.end(), [](const auto& form) { return !form.second->empty(); });
-    if (other) fail_usage("--resume goes on with the run's own configuration; only --data and --val may be given anew");
-    config = read_state(options.out).config;
+        !o.config.empty() || !o.set.empty() || std::any_of(given.begin(), given.end(), [](const auto& form) {
+          const std::string_view key = form.first;
+          return key != "data" && key != "val" && key != "batch" && !form.second->empty();
+        });
+    if (other) {
+      fail_usage(
+          "--resume goes on with the run's own configuration; only --data, --val and, for another number of processes, "
+          "--batch may be given anew");
+    }
   }
   leave_on_signals();
+  if (!alone) options.processes = load_torch_processes(meeting_of(launch, o));
   Console console;
-  console.pictures_per_step(static_cast<double>(config.batch) * config.accumulate);
   const RunResult result = o.resume.empty() ? train(config, options, load_torch_trainer, console)
-                                            : resume(o.data, o.val, options, load_torch_trainer, console);
+                                            : resume(changes, options, load_torch_trainer, console);
+  const int code = result.finished || o.stop_after > 0 ? kOk : kFailure;
+  if (launch.meeting.rank != 0) return code;
   draw_training(options.out);
   if (o.json) {
     print_json({{"finished", result.finished},
@@ -215,7 +241,7 @@ int run(const Options& o) {
     fmt::print("stopped after {} of {} steps; go on with `weft train --resume {}`\n", grouped(result.step),
                grouped(result.steps), one_line(options.out.string()));
   }
-  return result.finished || o.stop_after > 0 ? kOk : kFailure;
+  return code;
 }
 
 }  // namespace

@@ -16,5 +16,6 @@ namespace {
 
 std::shared_ptr<TorchEngine> load_torch_engine(const TorchOptions&) { fail_missing(); }
 std::shared_ptr<Trainer> load_torch_trainer(const TrainerOptions&, const TrainingStart&) { fail_missing(); }
+std::shared_ptr<Processes> load_torch_processes(const Meeting&) { fail_missing(); }
 
 }  // namespace weft
