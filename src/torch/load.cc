@@ -1,6 +1,8 @@
 // Finds libweft_torch, by the run path of the program that this is linked to.
 #include <dlfcn.h>
 
+#include <cstdlib>
+
 #include "core/format.h"
 #include "torch/engine.h"
 #include "torch/trainer.h"
@@ -17,6 +19,9 @@ constexpr int kScope = RTLD_LOCAL;
 #endif
 
 void* open_component() {
+  // What libtorch and glog log beside what they throw would be further lines on stderr.
+  setenv("TORCH_CPP_LOG_LEVEL", "FATAL", /*overwrite=*/0);
+  setenv("GLOG_minloglevel", "3", /*overwrite=*/0);
   // Never closed: libtorch has threads and thread-local data that outlive any engine.
   void* const library = dlopen("libweft_torch.so", RTLD_NOW | kScope);
   const char* const error = library ? "" : dlerror();

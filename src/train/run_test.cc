@@ -292,7 +292,14 @@ TEST_F(TrainingRun, SeveralProcessesSeeTogetherWhatOneSees) {
     both.insert(both.end(), seen[1].at(step).begin(), seen[1].at(step).end());
     EXPECT_EQ(both, expected[step]) << step;
   }
-  EXPECT_EQ(timeless(folder_ / "two" / "log.jsonl"), timeless(folder_ / "one" / "log.jsonl"));
+  std::vector<Json> one = timeless(folder_ / "one" / "log.jsonl"), two = timeless(folder_ / "two" / "log.jsonl");
+  for (std::size_t i = 0; i < std::min(one.size(), two.size()); ++i) {
+    if (!one[i].contains("val_loss") || !two[i].contains("val_loss")) continue;
+    EXPECT_NEAR(one[i]["val_loss"].get<double>(), two[i]["val_loss"].get<double>(),
+                std::ldexp(9 * 2.5, -53));  // nine terms in f64, in another order
+    one[i]["val_loss"] = two[i]["val_loss"];
+  }
+  EXPECT_EQ(two, one);
   EXPECT_EQ(listeners[0].evaluations.back().pictures, 9);
   EXPECT_EQ(listeners[0].steps.size(), 18U);
   EXPECT_TRUE(listeners[1].steps.empty() && listeners[1].evaluations.empty());  // rank 0 speaks for all
