@@ -40,6 +40,12 @@ class WEFT_API IoError : public Error {
   using Error::Error;
 };
 
+/// A computation left the range of its numbers: a loss, a gradient or a value between is NaN or infinite.
+class WEFT_API NumericError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// More memory would be needed than was allowed.
 class WEFT_API MemoryError : public Error {
  public:

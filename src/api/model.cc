@@ -1,7 +1,5 @@
 #include "weft/model.h"
 
-#include <random>
-
 #include "api/model_data.h"
 #include "api/model_file.h"
 #include "core/format.h"
@@ -23,15 +21,7 @@ Model Model::create(std::string_view preset, std::uint64_t seed, const LoadOptio
   data.architecture = family->configure(config);
   data.preprocess = default_preprocess(*data.architecture);
   data.provenance = {{"preset", preset}, {"seed", seed}};
-  const auto [height, width] = data.architecture->native_size();
-  const auto graph = build_graph(*data.architecture, {1, data.architecture->in_channels(), height, width}, {});
-  std::mt19937_64 random(seed);
-  for (const int id : graph->parameters()) {
-    const Graph::ValueInfo& parameter = graph->value(id);
-    Tensor tensor(parameter.type);
-    parameter.initializer(tensor.mutable_data<float>(), random);
-    data.weights.emplace(parameter.name, std::move(tensor));
-  }
+  data.weights = initial_weights(*data.architecture, seed);
   return Model(std::make_shared<const ModelData>(std::move(data)));
 }
 

@@ -1,5 +1,6 @@
 #include "api/model_data.h"
 
+#include <random>
 #include <set>
 
 #include "core/format.h"
@@ -20,6 +21,20 @@ Json overrides_of(const LoadOptions& options) {
     }
   }
   return json;
+}
+
+Weights initial_weights(const Architecture& architecture, std::uint64_t seed) {
+  const auto [height, width] = architecture.native_size();
+  const auto graph = build_graph(architecture, {1, architecture.in_channels(), height, width}, {});
+  std::mt19937_64 random(seed);
+  Weights weights;
+  for (const int id : graph->parameters()) {
+    const Graph::ValueInfo& parameter = graph->value(id);
+    Tensor tensor(parameter.type);
+    parameter.initializer(tensor.mutable_data<float>(), random);
+    weights.emplace(parameter.name, std::move(tensor));
+  }
+  return weights;
 }
 
 void check_weights(const ModelData& data, std::string_view place) {

@@ -1,5 +1,9 @@
 #include "core/format.h"
 
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
 namespace weft {
 
 std::size_t utf8_length(std::string_view text) {
@@ -52,6 +56,24 @@ std::string printable(std::string_view text, std::size_t limit) {
     }
   }
   return out;
+}
+
+std::string_view nearest_name(std::string_view name, std::span<const std::string_view> names) {
+  const auto distance = [name](std::string_view other) {
+    std::vector<std::size_t> row(other.size() + 1);  // from the first i characters of name to each start of other
+    std::iota(row.begin(), row.end(), 0);
+    for (std::size_t i = 0; i < name.size(); ++i) {
+      std::size_t diagonal = std::exchange(row[0], i + 1);
+      for (std::size_t j = 0; j < other.size(); ++j) {
+        const std::size_t replaced = diagonal + (name[i] == other[j] ? 0 : 1);
+        diagonal = row[j + 1];
+        row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
+      }
+    }
+    return row.back();
+  };
+  const auto nearest = std::ranges::min_element(names, {}, distance);
+  return nearest == names.end() ? std::string_view() : *nearest;
 }
 
 }  // namespace weft

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,6 +35,10 @@ std::int64_t count_product(std::initializer_list<std::int64_t> factors);
 
 /// Text from a file or a user, safe to print on one line: control characters and broken UTF-8 escaped, cut at `limit`.
 std::string printable(std::string_view text, std::size_t limit = 200);
+
+/// The one of `names` that takes the fewest insertions, deletions and replacements to become `name` (Levenshtein 1966);
+/// the first of several. Empty where there are no names.
+std::string_view nearest_name(std::string_view name, std::span<const std::string_view> names);
 
 }  // namespace weft
 

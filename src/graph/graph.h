@@ -59,7 +59,8 @@ class Graph {
     int value;
   };
 
-  explicit Graph(std::string name) : name_(std::move(name)) {}
+  /// A graph for training has what training alone needs: inputs that drop branches (models/drop_path.h).
+  explicit Graph(std::string name, bool training = false) : name_(std::move(name)), training_(training) {}
   Graph(const Graph&) = delete;  // values point to their graph
   Graph& operator=(const Graph&) = delete;
 
@@ -74,6 +75,7 @@ class Graph {
   void output(std::string name, Value value);
 
   const std::string& name() const { return name_; }
+  bool training() const { return training_; }
   std::span<const ValueInfo> values() const { return values_; }
   const ValueInfo& value(int id) const { return values_[static_cast<std::size_t>(id)]; }
   std::span<const Node> nodes() const { return nodes_; }
@@ -96,6 +98,7 @@ class Graph {
   std::vector<TensorType> types_of(std::span<const int> ids) const;
 
   std::string name_;
+  bool training_;
   std::string place_;
   std::vector<ValueInfo> values_;
   std::vector<Node> nodes_;

@@ -26,20 +26,11 @@
 #include <vector>
 
 #include "core/enum_names.h"
+#include "core/field.h"
 #include "core/format.h"
 #include "weft/tensor.h"
 
 namespace weft {
-
-/// A named attribute, for printing and serialising: `static constexpr std::tuple kFields{Field{"eps",
-/// &LayerNorm::eps}};`
-template <class A, class T>
-struct Field {
-  std::string_view name;
-  T A::*member;
-};
-template <class A, class T>
-Field(const char*, T A::*) -> Field<A, T>;
 
 template <class A>
 concept OpAttributes = std::equality_comparable<A> && requires(const A& attributes, std::span<const TensorType> types,

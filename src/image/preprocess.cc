@@ -4,6 +4,7 @@
 
 #include "core/enum_names.h"
 #include "core/format.h"
+#include "image/normalise.h"
 #include "image/resize.h"
 
 namespace weft {
@@ -117,28 +118,22 @@ Image prepare(const Image& image, const Preprocess& how) {
 Tensor to_input(std::span<const Image> images, const Preprocess& how) {
   require<ShapeError>(!images.empty(), kPlace, "expected at least one picture, got none");
   validate(how);
-  std::array<std::array<float, 256>, 3> normalised;
-  for (std::size_t c = 0; c < 3; ++c) {
-    for (std::size_t value = 0; value < 256; ++value) {
-      normalised[c][value] = (static_cast<float>(value) - how.mean[c]) / how.std[c];
-    }
-  }
+  const Normalisation normalise(how);
 
   Tensor input;
-  float* out = nullptr;
+  std::span<float> out;
   for (std::size_t i = 0; i < images.size(); ++i) {
     const Image image = prepare(images[i], how);
     if (i == 0) {
       input = Tensor(DType::kF32, Shape({static_cast<std::int64_t>(images.size()), 3, image.height, image.width}));
-      out = input.mutable_data<float>().data();
+      out = input.mutable_data<float>();
     }
     require<ShapeError>(image.height == input.shape()[2] && image.width == input.shape()[3], kPlace,
                         "expected pictures of one size, got {}x{} (picture 0) and {}x{} (picture {}); resize or crop, "
                         "or run them one by one",
                         input.shape()[3], input.shape()[2], image.width, image.height, i);
-    for (std::size_t c = 0; c < 3; ++c) {
-      for (std::size_t at = c; at < image.pixels.size(); at += 3) *out++ = normalised[c][image.pixels[at]];
-    }
+    normalise(image, out.first(image.pixels.size()));
+    out = out.subspan(image.pixels.size());
   }
   return input;
 }

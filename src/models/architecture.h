@@ -34,6 +34,8 @@ class Architecture {
   /// The complete configuration; Family::configure gives the same architecture back from it.
   virtual Json config() const = 0;
   virtual int depth() const = 0;
+  /// What names of a block's parameters, inputs and places begin with, before its number: "backbone.layers.".
+  virtual std::string_view block_prefix() const = 0;
   virtual int in_channels() const = 0;
   /// Height and width that the positional embedding was made for. Other sizes work as well.
   virtual std::array<int, 2> native_size() const = 0;

@@ -1,15 +1,10 @@
 #include "torch/engine.h"
 
 #include <torch/torch.h>
-#include <torch/version.h>
-
-#include <string_view>
 
 #include "core/format.h"
+#include "torch/device.h"
 #include "torch/executor.h"
-
-// Of OpenBLAS, when that is what libtorch multiplies with: it does not heed libtorch's number of threads.
-extern "C" void openblas_set_num_threads(int threads) __attribute__((weak));
 
 namespace weft::torch_engine {
 namespace {
@@ -17,42 +12,11 @@ namespace {
 using Weights = std::map<std::string, Tensor, std::less<>>;
 using Tensors = std::vector<at::Tensor>;
 
-// libtorch's exceptions as weft's, in one line.
-template <class F>
-auto translated(F&& f) {
-  const auto line = [](const c10::Error& error) {
-    const std::string_view text = error.what_without_backtrace();
-    return printable(text.substr(0, text.find('\n')));
-  };
-  try {
-    return f();
-  } catch (const c10::OutOfMemoryError& error) {
-    fail<MemoryError>("torch", "{}", line(error));
-  } catch (const c10::Error& error) {
-    const std::string text = line(error);
-    const std::size_t memory = text.find("can't allocate memory");  // behind the name of a file of libtorch's
-    if (memory != std::string::npos) fail<MemoryError>("torch", "{}", text.substr(memory));
-    fail<weft::Error>("torch", "{}", text);
-  }
-}
-
 class Engine final : public TorchEngine {
  public:
-  explicit Engine(const TorchOptions& options)
-      : options_(at::TensorOptions(options.dtype == DType::kF64 ? at::kDouble : at::kFloat)
-                     .device(options.cuda ? at::kCUDA : at::kCPU)) {
-    require<ConfigError>(options.dtype == DType::kF32 || options.dtype == DType::kF64, "torch",
-                         "computes in f32 or f64, got {}", name_of(options.dtype));
-    if (options.cuda) require_cuda();
-    if (options.threads > 0) {
-      at::set_num_threads(options.threads);
-      if (openblas_set_num_threads != nullptr) openblas_set_num_threads(options.threads);
-    }
-  }
+  explicit Engine(const TorchOptions& options) : options_(open_device(options)) {}
 
-  std::string description() const override {
-    return fmt::format("libtorch {} on {}", TORCH_VERSION, options_.device().is_cuda() ? "cuda" : "cpu");
-  }
+  std::string description() const override { return describe(options_); }
 
   std::vector<Tensor> run(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs) override {
     return translated([&] {
@@ -70,20 +34,6 @@ class Engine final : public TorchEngine {
   }
 
  private:
-  static void require_cuda() {
-#ifdef WEFT_TORCH_HAS_CUDA
-    require<UnsupportedError>(torch::cuda::is_available(), "torch",
-                              "libtorch {} finds no CUDA device; does nvidia-smi show one, and a driver as new as this "
-                              "libtorch's CUDA?",
-                              TORCH_VERSION);
-#else
-    fail<UnsupportedError>("torch",
-                           "libtorch {} was built without CUDA; unpack an official CUDA build of libtorch, add it to "
-                           "CMAKE_PREFIX_PATH and build weft again",
-                           TORCH_VERSION);
-#endif
-  }
-
   Tensors to_torch_all(std::span<const Tensor> tensors) const {
     Tensors result;
     for (const Tensor& tensor : tensors) result.push_back(to_torch(tensor, options_));
@@ -151,8 +101,6 @@ class Engine final : public TorchEngine {
 
 extern "C" __attribute__((visibility("default"))) weft::TorchEngine* weft_make_torch_engine(
     const char* version, const weft::TorchOptions& options) {
-  weft::require<weft::UnsupportedError>(std::string_view(version) == WEFT_VERSION, "torch",
-                                        "libweft_torch is of weft {}, the program of weft {}; install both anew",
-                                        WEFT_VERSION, version);
+  weft::torch_engine::check_version(version);
   return weft::torch_engine::translated([&] { return new weft::torch_engine::Engine(options); });
 }

@@ -3,6 +3,7 @@
 
 #include "core/format.h"
 #include "torch/engine.h"
+#include "torch/trainer.h"
 
 namespace weft {
 namespace {
@@ -15,30 +16,36 @@ constexpr int kScope = RTLD_LOCAL | RTLD_DEEPBIND;
 constexpr int kScope = RTLD_LOCAL;
 #endif
 
-using Make = decltype(&weft_make_torch_engine);
-
-Make load_maker() {
-  const auto last_error = [] {
-    const char* const error = dlerror();
-    return printable(error ? error : "unknown error");
-  };
+void* open_component() {
   // Never closed: libtorch has threads and thread-local data that outlive any engine.
   void* const library = dlopen("libweft_torch.so", RTLD_NOW | kScope);
+  const char* const error = library ? "" : dlerror();
   require<UnsupportedError>(library != nullptr, "torch",
                             "cannot load weft's libtorch component: {}; install libtorch-dev and libopenblas-dev, or "
                             "build weft again",
-                            library ? "" : last_error());
-  void* const maker = dlsym(library, "weft_make_torch_engine");
-  require<UnsupportedError>(maker != nullptr, "torch", "cannot use weft's libtorch component: {}; build weft again",
-                            maker ? "" : last_error());
-  return reinterpret_cast<Make>(maker);
+                            printable(error ? error : "unknown error"));
+  return library;
+}
+
+// A function that the component exports.
+template <class F>
+F* find(const char* name) {
+  static void* const library = open_component();
+  void* const function = dlsym(library, name);
+  require<UnsupportedError>(function != nullptr, "torch", "weft's libtorch component has no {}; build weft again", name);
+  return reinterpret_cast<F*>(function);
 }
 
 }  // namespace
 
 std::shared_ptr<TorchEngine> load_torch_engine(const TorchOptions& options) {
-  static const Make make = load_maker();
+  static auto* const make = find<decltype(weft_make_torch_engine)>("weft_make_torch_engine");
   return std::shared_ptr<TorchEngine>(make(WEFT_VERSION, options));
+}
+
+std::shared_ptr<Trainer> load_torch_trainer(const TrainerOptions& options, const TrainingStart& start) {
+  static auto* const make = find<decltype(weft_make_torch_trainer)>("weft_make_torch_trainer");
+  return std::shared_ptr<Trainer>(make(WEFT_VERSION, options, start));
 }
 
 }  // namespace weft

@@ -17,6 +17,7 @@ constexpr double kLeft = 70, kTop = 56, kBetween = 84, kRight = 24;
 constexpr double kBelow = 56;  // ticks and the title of the x axis
 constexpr double kLegendLine = 20;
 constexpr std::size_t kColours = 7;
+constexpr std::size_t kDots = 60;  // points of a line that are marked; more would hide it
 
 // Okabe and Ito's colours, told apart by people who are colour-blind: darker on light pages, lighter on dark ones.
 constexpr std::array<std::string_view, kColours> kOnLight = {"#0072b2", "#d55e00", "#00805e", "#b4558d",
@@ -48,26 +49,54 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
-bool drawable(const Point& p) { return std::isfinite(p.x) && std::isfinite(p.y) && p.x > 0 && p.y > 0; }
+bool drawable(const Point& p, Scale scale) {
+  const bool positive = p.x > 0 && p.y > 0;
+  return std::isfinite(p.x) && std::isfinite(p.y) && (positive || scale == Scale::kLinear);
+}
 
-// A logarithmic axis from `low` to `high`, drawn from `begin` to `end`.
+// An axis from `low` to `high`, drawn from `begin` to `end`.
 struct Axis {
+  Scale scale;
   double low, high;
   double begin, end;
-  double place(double value) const { return begin + (end - begin) * std::log(value / low) / std::log(high / low); }
+  double place(double value) const {
+    const double share = scale == Scale::kLinear ? (value - low) / (high - low)
+                                                 : std::log(value / low) / std::log(high / low);
+    return begin + (end - begin) * share;
+  }
 };
 
+// From the smallest to the largest value, and a little more above.
+Axis linear_axis(const std::vector<double>& values, double begin, double end) {
+  const double low = values.empty() ? 0 : *std::ranges::min_element(values);
+  const double high = values.empty() ? 1 : *std::ranges::max_element(values);
+  const double span = high > low ? high - low : std::max(std::abs(high), 1e-9);
+  return {Scale::kLinear, low, low + 1.04 * span, begin, end};
+}
+
 // A little more than the values need, at least an octave.
-Axis axis_for(const std::vector<double>& values, double begin, double end) {
+Axis axis_for(const std::vector<double>& values, Scale scale, double begin, double end) {
+  if (scale == Scale::kLinear) return linear_axis(values, begin, end);
   constexpr double kMargin = 1.12;
   double low = values.empty() ? 1 : *std::ranges::min_element(values);
   double high = values.empty() ? 1 : *std::ranges::max_element(values);
   const double widen = std::max(std::sqrt(2 * low / high), 1.0) * kMargin;
-  return {low / widen, high * widen, begin, end};
+  return {Scale::kLogarithmic, low / widen, high * widen, begin, end};
+}
+
+// Some five multiples of 1, 2 or 5 times a power of ten.
+std::vector<double> linear_ticks(const Axis& axis) {
+  const double rough = (axis.high - axis.low) / 5;
+  const double decade = std::pow(10, std::floor(std::log10(rough)));
+  const double step = decade * (rough < 2 * decade ? 2 : rough < 5 * decade ? 5 : 10);
+  std::vector<double> ticks;
+  for (double i = std::ceil(axis.low / step); i * step <= axis.high; ++i) ticks.push_back(i * step);
+  return ticks;
 }
 
 // Round numbers on the axis: whole decades, or as much finer as it takes for three of them.
 std::vector<double> ticks_of(const Axis& axis) {
+  if (axis.scale == Scale::kLinear) return linear_ticks(axis);
   const std::vector<std::vector<double>> steps = {{1},
                                                   {1, 3},
                                                   {1, 2, 5},
@@ -138,13 +167,13 @@ std::string text(double x, double y, std::string_view anchor, std::string_view c
 std::string draw_line(const std::vector<Point>& points, const Axis& x, const Axis& y, std::size_t line) {
   std::string path, dots;
   std::vector<Point> sorted;
-  std::ranges::copy_if(points, std::back_inserter(sorted), drawable);
+  std::ranges::copy_if(points, std::back_inserter(sorted), [&](const Point& p) { return drawable(p, x.scale); });
   std::ranges::sort(sorted, {}, &Point::x);
   for (const Point& p : sorted) {
     const double left = x.place(p.x);
     const double top = y.place(p.y);
     path += fmt::format("{}{:.1f},{:.1f}", path.empty() ? "" : " ", left, top);
-    dots += fmt::format("  <circle class=\"c{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", line % kColours, left, top);
+    if (points.size() <= kDots) dots += fmt::format("  <circle class=\"c{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", line % kColours, left, top);
   }
   if (sorted.empty()) return "";
   return fmt::format("  <polyline class=\"c{} line\" points=\"{}\"{}/>\n", line % kColours, path, dash(line)) + dots;
@@ -156,15 +185,15 @@ std::string draw_panel(const Figure& figure, const Figure::Panel& panel, double 
   std::vector<double> all_x, all_y;
   for (const auto& points : panel.y_of) {
     for (const Point& p : points) {
-      if (!drawable(p)) continue;
+      if (!drawable(p, figure.scale)) continue;
       all_x.push_back(p.x);
       all_y.push_back(p.y);
     }
   }
-  const Axis x = axis_for(all_x, left, right);
-  const Axis y = axis_for(all_y, bottom, kTop);
+  const Axis x = axis_for(all_x, figure.scale, left, right);
+  const Axis y = axis_for(all_y, figure.scale, bottom, kTop);
   std::string svg;
-  for (const double tick : ticks_at(all_x, x)) {
+  for (const double tick : figure.scale == Scale::kLinear ? ticks_of(x) : ticks_at(all_x, x)) {
     const double at = x.place(tick);
     svg +=
         fmt::format("  <line class=\"grid\" x1=\"{0:.1f}\" y1=\"{1}\" x2=\"{0:.1f}\" y2=\"{2}\"/>\n", at, kTop, bottom);

@@ -1,4 +1,4 @@
-// Figures as SVG: panels of curves side by side, both axes logarithmic, one legend below.
+// Figures as SVG: panels of curves side by side, one legend below.
 #pragma once
 
 #include <string>
@@ -7,9 +7,12 @@
 namespace weft::cli {
 
 struct Point {
-  double x = 0;  // > 0
-  double y = 0;  // > 0
+  double x = 0;
+  double y = 0;
 };
+
+/// Of both axes.
+enum class Scale { kLogarithmic, kLinear };
 
 struct Figure {
   struct Panel {
@@ -18,11 +21,13 @@ struct Figure {
   };
   std::string title;
   std::string x_axis;
+  Scale scale = Scale::kLogarithmic;
   std::vector<std::string> lines = {};  // the legend; the same lines in every panel
   std::vector<Panel> panels;
 };
 
-/// A whole SVG document, readable on light and on dark pages. Points that are not positive and finite are left out.
+/// A whole SVG document, readable on light and on dark pages. Points that are not finite are left
+/// out, and on logarithmic axes those that are not positive.
 std::string to_svg(const Figure& figure);
 
 }  // namespace weft::cli

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/format.h"
+#include "models/drop_path.h"
 #include "ops/ops.h"
 
 namespace weft::vision_rwkv {
@@ -112,22 +113,24 @@ Value channel_mix(const Scope& s, Value x, const Layer& layer) {
   return mul(sigmoid(r), linear(hidden, s["value"], c.embed_dims, linear_init()));
 }
 
-// x + γ·f(ln(x)), or x + γ·ln(f(x)) with post_norm.
+// x + γ·f(ln(x)), or x + γ·ln(f(x)) with post_norm: the layer's first or second branch.
 template <class F>
-Value residual(const Scope& s, std::string_view norm, std::string_view gamma, Value x, const Config& c, F&& f) {
+Value residual(const Scope& s, int branch, Value x, const Config& c, F&& f) {
   const auto guard = s.enter();
-  Value y = c.post_norm ? layer_norm(f(x), s[norm], kNormEps) : f(layer_norm(x, s[norm], kNormEps));
+  const Scope norm = s[fmt::format("ln{}", branch)];
+  Value y = c.post_norm ? layer_norm(f(x), norm, kNormEps) : f(layer_norm(x, norm, kNormEps));
   if (c.init_values) {
-    y = mul(y, s.param(gamma, {c.embed_dims}, init::constant(static_cast<float>(*c.init_values))));
+    const Initializer initial = init::constant(static_cast<float>(*c.init_values));
+    y = mul(y, s.param(fmt::format("gamma{}", branch), {c.embed_dims}, initial));
   }
-  return add(x, y);
+  return add(x, drop_path(s, fmt::format("drop_path{}", branch), y));
 }
 
 Value block(const Scope& s, Value x, const Layer& layer) {
   const auto guard = s.enter();
   if (layer.index == 0) x = layer_norm(x, s["ln0"], kNormEps);
-  x = residual(s, "ln1", "gamma1", x, layer.config, [&](Value y) { return spatial_mix(s["att"], y, layer); });
-  return residual(s, "ln2", "gamma2", x, layer.config, [&](Value y) { return channel_mix(s["ffn"], y, layer); });
+  x = residual(s, 1, x, layer.config, [&](Value y) { return spatial_mix(s["att"], y, layer); });
+  return residual(s, 2, x, layer.config, [&](Value y) { return channel_mix(s["ffn"], y, layer); });
 }
 
 // The positional embedding on the present grid, [1,T,C].

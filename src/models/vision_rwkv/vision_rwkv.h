@@ -32,6 +32,7 @@ constexpr std::array<std::pair<Head, std::string_view>, 4> enum_names(Head) {
 /// Options under their official names; the defaults are those of the official backbone.
 struct Config {
   static constexpr std::string_view kFamily = "vision_rwkv";
+  static constexpr std::string_view kBlocks = "backbone.layers.";
 
   std::array<int, 2> img_size = {224, 224};  // height, width; sizes the positional embedding
   int patch_size = 16;

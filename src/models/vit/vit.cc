@@ -1,6 +1,7 @@
 #include "models/vit/vit.h"
 
 #include "core/format.h"
+#include "models/drop_path.h"
 #include "ops/ops.h"
 
 namespace weft::vit {
@@ -30,8 +31,8 @@ Value mlp(const Scope& s, Value x, const Config& c) {
 // Eq. (2)–(3). x [B,T,C]
 Value block(const Scope& s, Value x, const Config& c) {
   const auto guard = s.enter();
-  x = add(x, self_attention(s["attn"], norm(x, s["norm1"], c), c));
-  return add(x, mlp(s["mlp"], norm(x, s["norm2"], c), c));
+  x = add(x, drop_path(s, "drop_path1", self_attention(s["attn"], norm(x, s["norm1"], c), c)));
+  return add(x, drop_path(s, "drop_path2", mlp(s["mlp"], norm(x, s["norm2"], c), c)));
 }
 
 struct Grid {

@@ -25,6 +25,7 @@ constexpr std::array<std::pair<GlobalPool, std::string_view>, 2> enum_names(Glob
 /// Options under timm's names; the defaults are timm's.
 struct Config {
   static constexpr std::string_view kFamily = "vit";
+  static constexpr std::string_view kBlocks = "blocks.";
 
   std::array<int, 2> img_size = {224, 224};  // height, width, multiples of patch_size; sizes the positional embedding
   int patch_size = 16;

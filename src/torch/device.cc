@@ -1,0 +1,67 @@
+#include "torch/device.h"
+
+#include <torch/version.h>
+
+// Of OpenBLAS, when that is what libtorch multiplies with: it does not heed libtorch's number of threads.
+extern "C" void openblas_set_num_threads(int threads) __attribute__((weak));
+
+namespace weft::torch_engine {
+namespace {
+
+void require_cuda() {
+#ifdef WEFT_TORCH_HAS_CUDA
+  require<UnsupportedError>(torch::cuda::is_available(), "torch",
+                            "libtorch {} finds no CUDA device; does nvidia-smi show one, and a driver as new as this "
+                            "libtorch's CUDA?",
+                            TORCH_VERSION);
+#else
+  fail<UnsupportedError>("torch",
+                         "libtorch {} was built without CUDA; unpack an official CUDA build of libtorch, add it to "
+                         "CMAKE_PREFIX_PATH and build weft again",
+                         TORCH_VERSION);
+#endif
+}
+
+std::string line_of(const c10::Error& error) {
+  const std::string_view text = error.what_without_backtrace();
+  return printable(text.substr(0, text.find('\n')));
+}
+
+}  // namespace
+
+at::TensorOptions open_device(const TorchOptions& options) {
+  require<ConfigError>(options.dtype == DType::kF32 || options.dtype == DType::kF64, "torch",
+                       "computes in f32 or f64, got {}", name_of(options.dtype));
+  if (options.cuda) require_cuda();
+  if (options.threads > 0) {
+    at::set_num_threads(options.threads);
+    if (openblas_set_num_threads != nullptr) openblas_set_num_threads(options.threads);
+  }
+  return at::TensorOptions(options.dtype == DType::kF64 ? at::kDouble : at::kFloat)
+      .device(options.cuda ? at::kCUDA : at::kCPU);
+}
+
+std::string describe(const at::TensorOptions& tensors) {
+  return fmt::format("libtorch {} on {}", TORCH_VERSION, tensors.device().is_cuda() ? "cuda" : "cpu");
+}
+
+void check_version(std::string_view caller) {
+  require<UnsupportedError>(caller == WEFT_VERSION, "torch",
+                            "libweft_torch is of weft {}, the program of weft {}; install both anew", WEFT_VERSION,
+                            caller);
+}
+
+void rethrow_translated() {
+  try {
+    throw;
+  } catch (const c10::OutOfMemoryError& error) {
+    fail<MemoryError>("torch", "{}", line_of(error));
+  } catch (const c10::Error& error) {
+    const std::string text = line_of(error);
+    const std::size_t memory = text.find("can't allocate memory");  // behind the name of a file of libtorch's
+    if (memory != std::string::npos) fail<MemoryError>("torch", "{}", text.substr(memory));
+    fail<weft::Error>("torch", "{}", text);
+  }
+}
+
+}  // namespace weft::torch_engine

@@ -1,0 +1,300 @@
+#include "torch/trainer.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+#include <tuple>
+
+#include "core/format.h"
+#include "torch/device.h"
+#include "torch/executor.h"
+
+namespace weft::torch_engine {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+
+// Parameters lie behind one another in flat tensors, so that an optimiser's step is a few passes over memory whatever
+// their number. Parameters of equal treatment are neighbours; those that are frozen come last.
+class Layout {
+ public:
+  struct Place {
+    std::int64_t offset = 0;
+    Shape shape;
+  };
+  // Neighbours that share learning rate and weight decay.
+  struct Group {
+    double lr_scale = 1;
+    double weight_decay = 0;
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+  };
+
+  Layout(const Graph& graph, std::span<const TrainedParameter> parameters) : parameters_(parameters.size()) {
+    require<WeightError>(graph.parameters().size() == parameters.size(), "trainer", "{} parameters expected, got {}",
+                         graph.parameters().size(), parameters.size());
+    std::vector<std::size_t> order(parameters.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    const auto treatment = [&](std::size_t i) {
+      const TrainedParameter& p = parameters[i];
+      return std::tuple(p.frozen, p.lr_scale, p.weight_decay);
+    };
+    std::ranges::stable_sort(order, {}, treatment);
+    for (const std::size_t i : order) {
+      const Graph::ValueInfo& info = graph.value(graph.parameters()[i]);
+      require<WeightError>(info.name == parameters[i].name, "trainer", "parameter {} expected, got {}", info.name,
+                           parameters[i].name);
+      parameters_[i] = {.offset = size_, .shape = info.type.shape};
+      const auto& [frozen, lr_scale, weight_decay] = treatment(i);
+      if (!frozen && (groups_.empty() || groups_.back().lr_scale != lr_scale ||
+                      groups_.back().weight_decay != weight_decay)) {
+        groups_.push_back({lr_scale, weight_decay, size_, size_});
+      }
+      constexpr std::int64_t kAlignment = 16;  // elements: a cache line
+      size_ += (info.type.shape.elements() + kAlignment - 1) / kAlignment * kAlignment;
+      if (frozen) continue;
+      groups_.back().end = size_;
+      trained_ = size_;
+    }
+  }
+
+  std::int64_t size() const { return size_; }
+  std::int64_t trained() const { return trained_; }  // elements that are not frozen: the first ones
+  std::span<const Group> groups() const { return groups_; }
+  std::size_t count() const { return parameters_.size(); }
+  bool frozen(std::size_t i) const { return parameters_[i].offset >= trained_; }
+  // Parameter i within a flat tensor.
+  at::Tensor view(const at::Tensor& flat, std::size_t i) const {
+    const Place& place = parameters_[i];
+    return flat.narrow(0, place.offset, place.shape.elements()).view(extents(place.shape));
+  }
+
+ private:
+  std::vector<Place> parameters_;
+  std::vector<Group> groups_;
+  std::int64_t size_ = 0;
+  std::int64_t trained_ = 0;
+};
+
+bool all_finite(const at::Tensor& x) { return at::isfinite(x).all().item<bool>(); }
+
+class TorchTrainer final : public Trainer {
+ public:
+  TorchTrainer(const TrainerOptions& options, const TrainingStart& start)
+      : options_(options),
+        tensors_(open_device(options.torch)),
+        make_graph_(start.graph),
+        parameters_(start.parameters),
+        layout_(*start.graph(start.images), parameters_) {
+    weights_ = at::zeros({layout_.size()}, tensors_);
+    gradients_ = at::zeros({layout_.trained()}, tensors_);
+    first_ = at::zeros_like(gradients_);
+    second_ = at::zeros_like(gradients_);
+    fill(weights_, start.weights, "weights");
+    for (std::size_t i = 0; i < layout_.count(); ++i) {
+      at::Tensor leaf = layout_.view(weights_, i).detach();
+      if (!layout_.frozen(i)) {
+        leaf.requires_grad_();
+        leaf.mutable_grad() = layout_.view(gradients_, i);  // where autograd adds to
+      }
+      leaves_.push_back(std::move(leaf));
+    }
+    if (options_.ema > 0) average_ = weights_.clone();
+  }
+
+  std::string description() const override { return describe(tensors_); }
+
+  StepResult step(std::span<const TrainingBatch> batches, double learning_rate) override {
+    return translated([&] {
+      StepResult result;
+      gradients_.zero_();
+      for (const TrainingBatch& batch : batches) {
+        const at::Tensor loss = loss_of(batch) / static_cast<double>(batches.size());
+        result.loss += loss.item<double>();
+        if (!std::isfinite(result.loss)) fail_forward(batch);
+        if (loss.requires_grad()) loss.backward();
+      }
+      const torch::NoGradGuard no_gradients;
+      result.gradient_norm = at::linalg_vector_norm(gradients_, 2, c10::nullopt, false, at::kDouble).item<double>();
+      if (!std::isfinite(result.gradient_norm)) fail_backward();
+      if (options_.clip_norm > 0 && result.gradient_norm > options_.clip_norm) {
+        gradients_.mul_(options_.clip_norm / result.gradient_norm);
+      }
+      update(learning_rate);
+      return result;
+    });
+  }
+
+  Tensor logits(const Tensor& images) override {
+    return translated([&] {
+      const c10::InferenceMode no_gradients;
+      const Prepared& prepared = prepare(images.shape());
+      Tensors in = {to_torch(images, tensors_)};
+      for (const int id : prepared.graph->inputs().subspan(1)) {
+        in.push_back(at::ones(extents(prepared.graph->value(id).type.shape), tensors_));
+      }
+      Tensors parameters;
+      for (std::size_t i = 0; i < layout_.count(); ++i) parameters.push_back(layout_.view(in_use(), i));
+      return from_torch(prepared.executor->forward(in, parameters)[0]);
+    });
+  }
+
+  TrainerState::Tensors weights() const override {
+    return translated([&] { return by_name(in_use(), true); });
+  }
+
+  TrainerState state() const override {
+    return translated([&] {
+      return TrainerState{.steps = steps_,
+                          .weights = by_name(weights_, true),
+                          .first = by_name(first_, false),
+                          .second = by_name(second_, false),
+                          .average = average_.defined() ? by_name(average_, true) : TrainerState::Tensors()};
+    });
+  }
+
+  void restore(const TrainerState& state) override {
+    translated([&] {
+      const torch::NoGradGuard no_gradients;
+      fill(weights_, state.weights, "weights");
+      fill(first_, state.first, "first moments");
+      fill(second_, state.second, "second moments");
+      if (average_.defined()) fill(average_, state.average, "averages");
+      steps_ = state.steps;
+    });
+  }
+
+ private:
+  struct Prepared {
+    std::unique_ptr<Graph> graph;
+    std::unique_ptr<Executor> executor;
+  };
+
+  // The weights that a model is used with.
+  const at::Tensor& in_use() const { return average_.defined() ? average_ : weights_; }
+
+  const Prepared& prepare(const Shape& images) {
+    if (!prepared_.graph || prepared_.graph->value(prepared_.graph->inputs()[0]).type.shape != images) {
+      prepared_.graph = make_graph_(images);
+      prepared_.executor = std::make_unique<Executor>(*prepared_.graph, tensors_);
+    }
+    return prepared_;
+  }
+
+  Tensors inputs_of(const TrainingBatch& batch) const {
+    Tensors in = {to_torch(batch.images, tensors_)};
+    for (const Tensor& branch : batch.branches) in.push_back(to_torch(branch, tensors_));
+    return in;
+  }
+
+  at::Tensor loss_of(const TrainingBatch& batch) {
+    const at::Tensor logits = prepare(batch.images.shape()).executor->forward(inputs_of(batch), leaves_)[0];
+    const at::Tensor targets = to_torch(batch.targets, tensors_);
+    require<ShapeError>(targets.sizes() == logits.sizes(), "trainer", "targets must be {}, got {}",
+                        Shape(logits.sizes().vec()), batch.targets.shape());
+    return -(targets * at::log_softmax(logits, 1)).sum(1).mean();
+  }
+
+  void update(double learning_rate) {
+    ++steps_;
+    const auto t = static_cast<double>(steps_);
+    const auto [beta1, beta2] = options_.betas;
+    const double first_correction = 1 - std::pow(beta1, t);
+    const double second_correction = std::sqrt(1 - std::pow(beta2, t));
+    first_.lerp_(gradients_, 1 - beta1);
+    second_.mul_(beta2).addcmul_(gradients_, gradients_, 1 - beta2);
+    const at::Tensor scale = second_.sqrt().div_(second_correction).add_(options_.eps);
+    for (const Layout::Group& group : layout_.groups()) {
+      const auto part = [&](const at::Tensor& flat) { return flat.slice(0, group.begin, group.end); };
+      const double rate = learning_rate * group.lr_scale;
+      at::Tensor weights = part(weights_);
+      if (group.weight_decay != 0) weights.mul_(1 - rate * group.weight_decay);
+      weights.addcdiv_(part(first_), part(scale), -rate / first_correction);
+    }
+    if (average_.defined()) average_.lerp_(weights_, 1 - std::min(options_.ema, (1 + t) / (10 + t)));
+  }
+
+  // The forward pass once more, with everything on it looked at.
+  [[noreturn]] void fail_forward(const TrainingBatch& batch) {
+    const torch::NoGradGuard no_gradients;
+    for (std::size_t i = 0; i < layout_.count(); ++i) {
+      if (!all_finite(leaves_[i])) {
+        fail<NumericError>(parameters_[i].name, "the weights are no longer finite after {} steps; {}", steps_, remedy());
+      }
+    }
+    const Tensors in = inputs_of(batch);
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      if (!all_finite(in[i])) {
+        fail<NumericError>("trainer", "the input {} is not finite at step {}", i == 0 ? "picture" : "branch", steps_);
+      }
+    }
+    const std::unique_ptr<Graph> graph = make_graph_(batch.images.shape());
+    std::vector<const Graph::Node*> nodes;
+    for (const Graph::Node& node : graph->nodes()) nodes.push_back(&node);
+    for (const Graph::Node* const node : nodes) graph->output("", Value(*graph, node->outputs[0]));
+    const Tensors values = Executor(*graph, tensors_).forward(in, leaves_);
+    for (std::size_t i = 0; i < nodes.size(); ++i) {  // behind the logits
+      if (all_finite(values[i + 1])) continue;
+      fail<NumericError>(nodes[i]->place.empty() ? graph->name() : nodes[i]->place,
+                         "{} gave a NaN or an infinity at step {}, the first to do so; {}", nodes[i]->operation.name(),
+                         steps_, remedy());
+    }
+    fail<NumericError>("loss", "is NaN or infinite at step {} from finite logits: are the targets finite?", steps_);
+  }
+
+  // Backward goes from the last layer to the first.
+  [[noreturn]] void fail_backward() const {
+    for (std::size_t i = layout_.count(); i-- > 0;) {
+      if (layout_.frozen(i) || all_finite(leaves_[i].grad())) continue;
+      fail<NumericError>(parameters_[i].name,
+                         "its gradient at step {} has a NaN or an infinity, the first on the way back; {}", steps_,
+                         remedy());
+    }
+    fail<NumericError>("trainer", "the norm of the gradient at step {} is beyond f64", steps_);
+  }
+  static std::string_view remedy() { return "lower lr, set clip, or look at the data"; }
+
+  TrainerState::Tensors by_name(const at::Tensor& flat, bool with_frozen) const {
+    TrainerState::Tensors result;
+    for (std::size_t i = 0; i < layout_.count(); ++i) {
+      if (layout_.frozen(i) && !with_frozen) continue;
+      result.emplace(parameters_[i].name, from_torch(layout_.view(flat, i)));
+    }
+    return result;
+  }
+
+  void fill(const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what) const {
+    const bool with_frozen = flat.numel() == layout_.size();
+    for (std::size_t i = 0; i < layout_.count(); ++i) {
+      if (layout_.frozen(i) && !with_frozen) continue;
+      const auto tensor = tensors.find(parameters_[i].name);
+      require<WeightError>(tensor != tensors.end(), "trainer", "{} has no {}", parameters_[i].name, what);
+      const at::Tensor target = layout_.view(flat, i);
+      require<WeightError>(tensor->second.shape() == Shape(target.sizes().vec()), "trainer", "{} of {} must be {}, got {}",
+                           what, parameters_[i].name, Shape(target.sizes().vec()), tensor->second.shape());
+      target.copy_(to_torch(tensor->second, tensors_));
+    }
+  }
+
+  TrainerOptions options_;
+  at::TensorOptions tensors_;
+  TrainingGraph make_graph_;
+  std::vector<TrainedParameter> parameters_;
+  Layout layout_;
+  Prepared prepared_;
+  std::int64_t steps_ = 0;
+  at::Tensor weights_, average_;             // of all parameters
+  at::Tensor gradients_, first_, second_;  // of those that are not frozen
+  Tensors leaves_;                           // views of weights_, in the graph's order
+};
+
+}  // namespace
+}  // namespace weft::torch_engine
+
+extern "C" __attribute__((visibility("default"))) weft::Trainer* weft_make_torch_trainer(
+    const char* version, const weft::TrainerOptions& options, const weft::TrainingStart& start) {
+  weft::torch_engine::check_version(version);
+  return weft::torch_engine::translated([&] { return new weft::torch_engine::TorchTrainer(options, start); });
+}

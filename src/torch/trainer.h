@@ -1,0 +1,110 @@
+// What training needs of libtorch: steps of AdamW on the weights of a graph. Who feeds it, when it is judged and what is
+// kept is src/train's business.
+//
+// As engine.h a border that shows no type of libtorch's.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "torch/engine.h"
+
+namespace weft {
+
+/// How one parameter is trained.
+struct TrainedParameter {
+  std::string name;
+  double lr_scale = 1;  // its learning rate over the step's
+  double weight_decay = 0;
+  bool frozen = false;  // keeps its value
+};
+
+struct TrainerOptions {
+  TorchOptions torch;  // dtype: kF32
+  /// Products multiply in bf16 and sum in f32; weights, gradients and everything else stay f32.
+  bool bf16 = false;
+  /// Keeps of each block only what enters it, and computes the rest again when gradients are taken.
+  bool recompute = false;
+  /// Architecture::block_prefix().
+  std::string block_prefix;
+  /// AdamW: Loshchilov, Hutter 2019, arXiv:1711.05101.
+  std::array<double, 2> betas = {0.9, 0.999};
+  double eps = 1e-8;
+  /// The gradient is scaled down to this norm over all parameters; 0: as it is.
+  double clip_norm = 0;
+  /// Share of the running average of the weights that each step keeps, after a start with shares of (1 + t)/(10 + t);
+  /// 0: no average.
+  double ema = 0;
+};
+
+/// The graph for training on images [B,C,H,W]: Graph::training(), its first input the images, then one for each branch
+/// that may be dropped, its one output logits [B,classes].
+using TrainingGraph = std::function<std::unique_ptr<Graph>(const Shape& images)>;
+
+/// One forward and backward pass. All f32.
+struct TrainingBatch {
+  Tensor images;                 // [B,C,H,W]
+  Tensor targets;                // [B,classes], rows sum to 1
+  std::vector<Tensor> branches;  // the graph's further inputs
+};
+
+struct StepResult {
+  double loss = 0;           // mean cross-entropy over all pictures of the step
+  double gradient_norm = 0;  // before clipping
+};
+
+/// Everything that the next step depends on. By parameter name.
+struct TrainerState {
+  using Tensors = std::map<std::string, Tensor, std::less<>>;
+  std::int64_t steps = 0;
+  Tensors weights;  // all parameters
+  Tensors first;    // AdamW's moments, of parameters that are not frozen
+  Tensors second;
+  Tensors average;  // of the weights; empty without one
+};
+
+class Trainer {
+ public:
+  virtual ~Trainer() = default;
+
+  /// "libtorch 1.13.0 on cpu"
+  virtual std::string description() const = 0;
+
+  /// One step on the mean loss of these passes. Throws NumericError, naming the first layer where it happened, when the
+  /// loss or a gradient is not finite; weights are then as before. ShapeError for batches that do not fit, MemoryError
+  /// when memory is short.
+  virtual StepResult step(std::span<const TrainingBatch> batches, double learning_rate) = 0;
+
+  /// Logits [B,classes] of images, without dropped branches, of the average where there is one.
+  virtual Tensor logits(const Tensor& images) = 0;
+
+  /// The weights to use a model with: the average where there is one.
+  virtual TrainerState::Tensors weights() const = 0;
+  virtual TrainerState state() const = 0;
+  /// Goes on from there. Throws WeightError when it is not of these parameters.
+  virtual void restore(const TrainerState& state) = 0;
+};
+
+/// What a trainer begins with.
+struct TrainingStart {
+  TrainingGraph graph;
+  Shape images;  // [B,C,H,W] of one pass
+  std::vector<TrainedParameter> parameters;  // all of the graph's, in its order
+  TrainerState::Tensors weights;
+};
+
+/// Throws as load_torch_engine does; WeightError where weights do not fit.
+std::shared_ptr<Trainer> load_torch_trainer(const TrainerOptions& options, const TrainingStart& start);
+
+}  // namespace weft
+
+/// As weft_make_torch_engine.
+extern "C" weft::Trainer* weft_make_torch_trainer(const char* version, const weft::TrainerOptions& options,
+                                                  const weft::TrainingStart& start);
