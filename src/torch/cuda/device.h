@@ -101,7 +101,7 @@ WEFT_ON_DEVICE float exp_of(float x) {
 #ifdef __CUDA_ARCH__
   return __expf(x);
 #else
-  return std::exp(x);
+  return std::exp2(x * 1.44269504F);  // as GPUs do it
 #endif
 }
 WEFT_ON_DEVICE double exp_of(double x) { return std::exp(x); }

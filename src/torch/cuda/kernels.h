@@ -12,7 +12,11 @@ struct CUstream_st;
 
 namespace weft::cuda {
 
-using Stream = CUstream_st*;
+/// A stream of a device.
+struct Queue {
+  int device;
+  CUstream_st* stream;
+};
 using Error = const char*;
 
 enum class Element : std::uint8_t { kF32, kF64, kBF16, kF16 };
@@ -50,8 +54,8 @@ struct WkvBackward {
 /// Bytes of scratch, to be aligned by 256.
 std::size_t wkv_forward_scratch(Element type, const WkvShape& shape);
 std::size_t wkv_backward_scratch(Element type, const WkvShape& shape);
-Error wkv_forward(Element type, const WkvShape& shape, const WkvForward& tensors, void* scratch, Stream stream);
-Error wkv_backward(Element type, const WkvShape& shape, const WkvBackward& tensors, void* scratch, Stream stream);
+Error wkv_forward(Element type, const WkvShape& shape, const WkvForward& tensors, void* scratch, const Queue& queue);
+Error wkv_backward(Element type, const WkvShape& shape, const WkvBackward& tensors, void* scratch, const Queue& queue);
 
 // ---- the shift of tokens (ops/q_shift/q_shift.h), with what is mixed of it ----
 
@@ -86,7 +90,8 @@ struct ShiftBackward {
 };
 
 std::size_t shift_backward_scratch(Element type, const ShiftShape& shape, int mixes);
-Error shift_forward(Element type, const ShiftShape& shape, const ShiftForward& tensors, Stream stream);
-Error shift_backward(Element type, const ShiftShape& shape, const ShiftBackward& tensors, void* scratch, Stream stream);
+Error shift_forward(Element type, const ShiftShape& shape, const ShiftForward& tensors, const Queue& queue);
+Error shift_backward(Element type, const ShiftShape& shape, const ShiftBackward& tensors, void* scratch,
+                     const Queue& queue);
 
 }  // namespace weft::cuda

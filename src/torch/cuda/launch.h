@@ -19,10 +19,19 @@ __global__ void __launch_bounds__(kLanes* Program::kRows, Program::kResident) ru
   }
 }
 
-/// Puts programs on a stream, and remembers the first error.
+/// Puts programs on a stream, and remembers the first error. Its device is the thread's one meanwhile.
 class Launcher {
  public:
-  explicit Launcher(Stream stream) : stream_(stream) {}
+  explicit Launcher(const Queue& queue) : stream_(queue.stream) {
+    check(cudaGetDevice(&device_before_));
+    if (error_ == cudaSuccess && device_before_ != queue.device) check(cudaSetDevice(queue.device));
+  }
+  ~Launcher() {
+    int device = device_before_;
+    if (cudaGetDevice(&device) == cudaSuccess && device != device_before_) cudaSetDevice(device_before_);
+  }
+  Launcher(const Launcher&) = delete;
+  Launcher& operator=(const Launcher&) = delete;
 
   template <class Program, class P>
   void program(const P& p) {
@@ -31,17 +40,22 @@ class Launcher {
     const int x = Program::blocks_x(p), y = Program::blocks_y(p);
     const dim3 grid(static_cast<unsigned>(x), static_cast<unsigned>(std::min(y, kLargestGridY)));
     run_program<Program><<<grid, dim3(kLanes, Program::kRows), 0, stream_>>>(p, y);
-    error_ = cudaGetLastError();
+    check(cudaGetLastError());
   }
 
   void clear(void* data, std::size_t bytes) {
-    if (error_ == cudaSuccess && bytes > 0) error_ = cudaMemsetAsync(data, 0, bytes, stream_);
+    if (error_ == cudaSuccess && bytes > 0) check(cudaMemsetAsync(data, 0, bytes, stream_));
   }
 
   Error error() const { return error_ == cudaSuccess ? nullptr : cudaGetErrorString(error_); }
 
  private:
-  Stream stream_;
+  void check(cudaError_t error) {
+    if (error_ == cudaSuccess) error_ = error;
+  }
+
+  cudaStream_t stream_;
+  int device_before_ = 0;
   cudaError_t error_ = cudaSuccess;
 };
 

@@ -49,14 +49,14 @@ std::size_t shift_backward_scratch(Element type, const ShiftShape& shape, int mi
   });
 }
 
-Error shift_forward(Element type, const ShiftShape& shape, const ShiftForward& tensors, Stream stream) {
-  Launcher launcher(stream);
+Error shift_forward(Element type, const ShiftShape& shape, const ShiftForward& tensors, const Queue& queue) {
+  Launcher launcher(queue);
   return is_empty(shape) ? nullptr : run(type, shape, tensors, /*backward=*/false, nullptr, launcher);
 }
 
 Error shift_backward(Element type, const ShiftShape& shape, const ShiftBackward& tensors, void* scratch,
-                     Stream stream) {
-  Launcher launcher(stream);
+                     const Queue& queue) {
+  Launcher launcher(queue);
   if (!is_empty(shape)) return run(type, shape, tensors, /*backward=*/true, scratch, launcher);
   const std::size_t bytes = static_cast<std::size_t>(shape.channels) * (type == Element::kF64 ? 8 : 4);
   for (int m = 0; m < tensors.mixes; ++m) launcher.clear(tensors.gmix[m], bytes);

@@ -44,28 +44,30 @@ struct Tiling {
     t.chunks = ceil_div(t.tiles, t.tiles_per_chunk);
     return t;
   }
-
-  static WEFT_ON_DEVICE int at_most(int a, int b) { return a < b ? a : b; }
-
-  /// First token of a tile; T for all behind the last.
-  WEFT_ON_DEVICE int begin(int i) const {
-    return i >= tiles ? tokens : i / tiles_per_run * run + i % tiles_per_run * tile;
-  }
-  WEFT_ON_DEVICE int chunk_begin(int i) const { return begin(i * tiles_per_chunk); }
-  /// Whether one of tiles a … b−1 begins at a multiple of tiles_per_run.
-  WEFT_ON_DEVICE bool has_border(int a, int b) const { return ceil_div_on_device(a) * tiles_per_run < b; }
-  WEFT_ON_DEVICE int ceil_div_on_device(int a) const { return (a + tiles_per_run - 1) / tiles_per_run; }
 };
 
+WEFT_ON_DEVICE int at_most(int a, int b) { return a < b ? a : b; }
+
+/// The border before a tile: its run, its place there, and its first token.
+struct Edge {
+  int run, tile, token;
+};
+/// Divides only where there are several runs.
+template <bool kRuns>
+WEFT_ON_DEVICE Edge edge(const Tiling& t, int i) {
+  i = at_most(i, t.tiles);
+  const int run = kRuns ? i / t.tiles_per_run : 0;
+  const int tile = i - run * t.tiles_per_run;
+  return {run, tile, at_most(run * t.run + tile * t.tile, t.tokens)};
+}
+
+/// What lies between two edges, to be gone over forwards or backwards. Backwards a run is entered at its last tile; at
+/// the last one of all nothing is behind it.
 template <bool kBackwards>
-WEFT_ON_DEVICE Stretch stretch(const Tiling& t, int first_tile, int end_tile) {
-  first_tile = Tiling::at_most(first_tile, t.tiles);
-  end_tile = Tiling::at_most(end_tile, t.tiles);
-  Stretch s;
-  s.tokens = t.begin(end_tile) - t.begin(first_tile);
-  // Backwards a run is entered at its last tile; at the last one of all nothing is behind it.
-  s.enters_run = kBackwards ? t.has_border(first_tile + 1, end_tile + 1) : t.has_border(first_tile, end_tile);
-  return s;
+WEFT_ON_DEVICE Stretch stretch(const Edge& begin, const Edge& end) {
+  const int first_run = begin.run + (begin.tile > 0 ? 1 : 0);  // that begins at `begin` or later
+  const bool begins_run = first_run < end.run || (first_run == end.run && end.tile > 0);
+  return {end.token - begin.token, kBackwards ? begin.run < end.run : begins_run};
 }
 
 /// Rows of a block. Twice as wide numbers, half as many rows: what a block shares must fit into 48 KiB.
@@ -169,10 +171,11 @@ struct Tile {
   }
 
   WEFT_ON_DEVICE void load(const P& p, const Column<P>& column, int chunk, int row) {
-    const int first_tile = index(p, chunk, row), end_tile = index(p, chunk, row + 1);
-    up = stretch<false>(p.tiling, first_tile, end_tile);
-    down = stretch<true>(p.tiling, first_tile, end_tile);
-    begin = p.tiling.begin(first_tile);
+    const Edge first = edge<P::kReleased>(p.tiling, index(p, chunk, row));
+    const Edge last = edge<P::kReleased>(p.tiling, index(p, chunk, row + 1));
+    up = stretch<false>(first, last);
+    down = stretch<true>(first, last);
+    begin = first.token;
     count = up.tokens;
     WEFT_UNROLL(kTile)
     for (int j = 0; j < kTile; ++j) {
@@ -273,18 +276,26 @@ WEFT_ON_DEVICE void for_each_mean(const Tile<P>& tile, const Column<P>& column, 
 
 // ---- from tile to tile, and from chunk to chunk ----
 
-/// Each row's sum becomes the sum of all that comes before it in this direction, beginning with `sum`. Returns the sum
-/// of all. stretch_of(row) tells what a row stands for.
-template <bool kBackwards, int kRows, class Sums, class StretchOf>
-WEFT_ON_DEVICE Sums accumulate(PerThread<Sums, kRows>& rows, Sums sum, int lane, typename Sums::Item::Number w,
-                               StretchOf stretch_of) {
+/// What lies between two edges that follow each other in the direction of a scan.
+template <bool kBackwards>
+WEFT_ON_DEVICE Stretch between(const Edge& from, const Edge& to) {
+  return kBackwards ? stretch<true>(to, from) : stretch<false>(from, to);
+}
+
+/// Each row's sum becomes the sum of all that comes before it in this direction, beginning with `start`. Returns the
+/// sum of all. The i-th row in this direction is row_of(i), and lies between edge_at(i) and edge_at(i + 1).
+template <bool kBackwards, int kRows, class Sums, class RowOf, class EdgeAt>
+WEFT_ON_DEVICE Sums accumulate(PerThread<Sums, kRows>& rows, const Sums& start, int lane, typename Sums::Item::Number w,
+                               RowOf row_of, EdgeAt edge_at) {
+  Sums sum = start;
+  Edge from = edge_at(0);
   for (int i = 0; i < kRows; ++i) {
-    const int row = kBackwards ? kRows - 1 - i : i;
-    const Stretch s = stretch_of(row);
-    Sums& here = rows[Thread{lane, row}];
-    const Sums all = joined(sum, here, s, w);
+    const Edge to = edge_at(i + 1);
+    Sums& here = rows[Thread{lane, row_of(i)}];
+    const Sums all = joined(sum, here, between<kBackwards>(from, to), w);
     here = sum;
     sum = all;
+    from = to;
   }
   return sum;
 }
@@ -293,9 +304,9 @@ WEFT_ON_DEVICE Sums accumulate(PerThread<Sums, kRows>& rows, Sums sum, int lane,
 template <bool kBackwards, class P, class Sums>
 WEFT_ON_DEVICE Sums accumulate_tiles(const P& p, PerThread<Sums, P::kRows>& rows, const Sums& sum, int chunk, int lane,
                                      typename P::Real w) {
-  return accumulate<kBackwards>(rows, sum, lane, w, [&](int row) {
-    return stretch<kBackwards>(p.tiling, Tile<P>::index(p, chunk, row), Tile<P>::index(p, chunk, row + 1));
-  });
+  return accumulate<kBackwards>(
+      rows, sum, lane, w, [](int i) { return kBackwards ? P::kRows - 1 - i : i; },
+      [&](int i) { return edge<P::kReleased>(p.tiling, Tile<P>::index(p, chunk, kBackwards ? P::kRows - i : i)); });
 }
 
 // ---- programs: run(block, p, x, y, shared) for x below blocks_x(p) and y below blocks_y(p) ----
@@ -347,61 +358,73 @@ struct Summarize : OverChunks<P> {
 };
 
 /// Each chunk's sum becomes the sum of all chunks before it in one direction.
-template <bool kBackwards, class Block, class P, class Sums>
+template <bool kBackwards, class Block, class P, class Sums, int kRows>
 WEFT_ON_DEVICE void carry(const Block& block, const P& p, const Buffer<Sums>& sums, int column_block,
-                          PerThread<Sums, P::kRows>& shared) {
+                          PerThread<Sums, kRows>& shared) {
+  constexpr int kBatch = 4;  // so many are read before the first is used
   // A row takes some neighbouring chunks, here counted in the direction of the scan.
   const int chunks = p.tiling.chunks;
-  const int share = (chunks + P::kRows - 1) / P::kRows;
-  const auto first = [&](int row) { return Tiling::at_most(row * share, chunks); };
-  const auto stretch_of = [&](int begin, int end) {
-    const int t = p.tiling.tiles_per_chunk;
-    return kBackwards ? stretch<kBackwards>(p.tiling, (chunks - end) * t, (chunks - begin) * t)
-                      : stretch<kBackwards>(p.tiling, begin * t, end * t);
+  const int share = (chunks + kRows - 1) / kRows;
+  const auto first = [&](int row) { return at_most(row * share, chunks); };
+  const auto edge_at = [&](int i) {
+    return edge<P::kReleased>(p.tiling, (kBackwards ? chunks - i : i) * p.tiling.tiles_per_chunk);
   };
   const auto place = [&](const Column<P>& column, int i) -> Sums& {
     return sums[column.sum_of(p, kBackwards ? chunks - 1 - i : i)];
   };
+  // Calls visit(place, sum before it) for the chunks of a row.
+  const auto go = [&](const Column<P>& column, int row, const Sums& start, auto visit) {
+    Sums sum = start;
+    const int end = first(row + 1);
+    Edge from = edge_at(first(row));
+    for (int i = first(row); i < end; i += kBatch) {
+      Sums batch[kBatch];
+      WEFT_UNROLL(kBatch)
+      for (int j = 0; j < kBatch; ++j) {
+        if (i + j < end) batch[j] = place(column, i + j);
+      }
+      WEFT_UNROLL(kBatch)
+      for (int j = 0; j < kBatch; ++j) {
+        if (i + j >= end) continue;
+        visit(place(column, i + j), sum);
+        const Edge to = edge_at(i + j + 1);
+        sum = joined(sum, batch[j], between<kBackwards>(from, to), column.w);
+        from = to;
+      }
+    }
+    return sum;
+  };
   block.each([&](Thread thread) {
     const Column<P> column(p, column_block, thread);
-    Sums sum = Sums::empty();
-    WEFT_UNROLL(4)
-    for (int i = first(thread.row); i < first(thread.row + 1); ++i) {
-      sum = joined(sum, Sums(place(column, i)), stretch_of(i, i + 1), column.w);
-    }
-    shared[thread] = sum;
+    shared[thread] = go(column, thread.row, Sums::empty(), [](Sums&, const Sums&) {});
   });
   block.each([&](Thread thread) {
     if (thread.row != 0) return;
     const Column<P> column(p, column_block, thread);
-    accumulate<false>(shared, Sums::empty(), thread.lane, column.w,
-                      [&](int row) { return stretch_of(first(row), first(row + 1)); });
+    accumulate<kBackwards>(
+        shared, Sums::empty(), thread.lane, column.w, [](int i) { return i; },
+        [&](int i) { return edge_at(first(i)); });
   });
   block.each([&](Thread thread) {
     const Column<P> column(p, column_block, thread);
     if (!column.exists) return;
-    Sums sum = shared[thread];
-    WEFT_UNROLL(4)
-    for (int i = first(thread.row); i < first(thread.row + 1); ++i) {
-      Sums& here = place(column, i);
-      const Sums next = joined(sum, Sums(here), stretch_of(i, i + 1), column.w);
-      here = sum;
-      sum = next;
-    }
+    go(column, thread.row, shared[thread], [](Sums& here, const Sums& sum) { here = sum; });
   });
 }
 
 /// Over the columns, y the direction.
 template <class P>
 struct OverDirections : OverChunks<P> {
+  static constexpr int kRows = P::kReleased && sizeof(typename P::Real) == 8 ? 8 : 16;
+  static constexpr int kResident = 1;
   static int blocks_y(const P&) { return 2; }
 };
 
 template <class P>
 struct CarrySums : OverDirections<P> {
   union Shared {
-    PerThread<typename P::Up, P::kRows> up;
-    PerThread<typename P::Down, P::kRows> down;
+    PerThread<typename P::Up, OverDirections<P>::kRows> up;
+    PerThread<typename P::Down, OverDirections<P>::kRows> down;
   };
 
   template <class Block>

@@ -156,8 +156,8 @@ struct SummarizeGradients : OverChunks<P> {
 template <class P>
 struct CarryGradients : OverDirections<P> {
   union Shared {
-    PerThread<typename P::GradientUp, P::kRows> up;
-    PerThread<typename P::GradientDown, P::kRows> down;
+    PerThread<typename P::GradientUp, OverDirections<P>::kRows> up;
+    PerThread<typename P::GradientDown, OverDirections<P>::kRows> down;
   };
 
   template <class Block>

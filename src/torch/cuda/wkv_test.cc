@@ -117,21 +117,33 @@ TEST(CudaWkv, CutsTokensIntoTilesWithinRuns) {
   for (int tokens = 1; tokens < 1500; ++tokens) {
     for (const int run : {tokens, (tokens + 31) / 32}) {
       const Tiling t = Tiling::make(tokens, run, 8);
-      EXPECT_EQ(t.begin(0), 0);
+      EXPECT_EQ(edge<true>(t, 0).token, 0);
       EXPECT_LE(t.tiles_per_chunk, 8);
       EXPECT_GT(t.tiles, (t.chunks - 1) * t.tiles_per_chunk) << "an empty chunk";
       for (int i = 0; i < t.tiles; ++i) {
-        const int begin = t.begin(i), end = t.begin(i + 1);
+        const Edge first = edge<true>(t, i), last = edge<true>(t, i + 1);
+        const int begin = first.token, end = last.token;
         ASSERT_LT(begin, end);
         ASSERT_LE(end - begin, kTile);
         ASSERT_EQ(begin / run, (end - 1) / run);
-        ASSERT_EQ(stretch<false>(t, i, i + 1).enters_run, begin % run == 0);
+        ASSERT_EQ(stretch<false>(first, last).tokens, end - begin);
+        ASSERT_EQ(stretch<false>(first, last).enters_run, begin % run == 0);
         if (end < tokens) {
-          ASSERT_EQ(stretch<true>(t, i, i + 1).enters_run, end % run == 0);
+          ASSERT_EQ(stretch<true>(first, last).enters_run, end % run == 0);
+        }
+        // Of several tiles, too.
+        const Edge far = edge<true>(t, i + 7);
+        ASSERT_EQ(stretch<false>(first, far).enters_run, (begin + run - 1) / run * run < far.token);
+        if (far.token < tokens) {
+          ASSERT_EQ(stretch<true>(first, far).enters_run, (begin / run + 1) * run <= far.token);
         }
       }
-      ASSERT_EQ(t.begin(t.tiles), tokens);
-      ASSERT_EQ(t.begin(t.tiles + 5), tokens);
+      ASSERT_EQ(edge<true>(t, t.tiles).token, tokens);
+      ASSERT_EQ(edge<true>(t, t.tiles + 5).token, tokens);
+      if (run == tokens) {
+        ASSERT_EQ(edge<false>(t, t.tiles / 2).token, edge<true>(t, t.tiles / 2).token);
+        ASSERT_EQ(edge<false>(t, t.tiles + 5).token, tokens);
+      }
     }
   }
 }

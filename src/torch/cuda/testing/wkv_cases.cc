@@ -59,7 +59,7 @@ double rounding_of_gw(const std::array<Tensor, 5>& in) {
 }
 
 // f32: an exponential is off by up to 2^-22, a sum over the tokens of a tile, of tiles and of chunks by some 20 to 60
-// roundings of 2^-24 (measured below 2e-6); an exponent is a difference rounded once, at the size of the keys, 2^-24 of
+// roundings of 2^-24; an exponent is a difference rounded once, at the size of the keys, 2^-24 of
 // it. f64 is 2^29 times finer.
 double computing_error(const std::array<Tensor, 5>& in, Element type) {
   double largest_key = 0;
