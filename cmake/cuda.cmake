@@ -27,7 +27,7 @@ endif()
 file(GLOB cuda_sources CONFIGURE_DEPENDS src/torch/cuda/*.cu)
 add_library(weft_cuda OBJECT ${cuda_sources})
 target_include_directories(weft_cuda PRIVATE src)
-target_compile_options(weft_cuda PRIVATE -Xcompiler=-Wall,-Wextra)
+target_compile_options(weft_cuda PRIVATE -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas)
 set_target_properties(weft_cuda PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
                                            CUDA_VISIBILITY_PRESET hidden)
 
