@@ -6,7 +6,7 @@ JOBS ?= $(shell nproc)
 
 # Debian 12 packages; `make` installs those that are missing.
 BUILD_PACKAGES := g++ cmake ninja-build ccache pkg-config libdnnl-dev libhwy-dev libtbb-dev libvips-dev \
-                  libminizip-dev nlohmann-json3-dev libcli11-dev libfmt-dev libonnx-dev libprotobuf-dev
+                  libminizip-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libfmt-dev libonnx-dev libprotobuf-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) libgtest-dev libbenchmark-dev
 TORCH_PACKAGES := libtorch-dev libopenblas-dev
 LINT_PACKAGES := $(TEST_PACKAGES) clang-format clang-tidy libomp-dev

@@ -32,7 +32,9 @@ template <class T>
 constexpr bool kIsOptional<std::optional<T>> = true;
 
 template <class T>
-concept HasFields = requires { T::kFields; };
+concept HasFields = requires {
+  T::kFields;
+};
 
 template <class T>
 Json value_to_json(const T& value) {

@@ -13,11 +13,6 @@ namespace {
 
 constexpr std::string_view kPlace = "data::augment";
 
-Filter draw_filter(Interpolation interpolation, Random& random) {
-  if (interpolation == Interpolation::kRandom) return random.chance(0.5) ? Filter::kBilinear : Filter::kBicubic;
-  return interpolation == Interpolation::kBilinear ? Filter::kBilinear : Filter::kBicubic;
-}
-
 // To the nearest integer, ties to even, as Python rounds.
 std::int64_t round_even(double x) { return static_cast<std::int64_t>(std::nearbyint(x)); }
 
@@ -75,7 +70,52 @@ void flip(Image& image) {
   }
 }
 
+// A part of the planes [3, side, side] replaced, as timm's RandomErasing does.
+void erase(const Augment& how, std::int64_t side, Random& random, std::span<float> planes) {
+  if (!random.chance(how.reprob)) return;
+  for (int i = 0; i < 10; ++i) {
+    const double area = static_cast<double>(side * side) * random.uniform(how.re_area[0], how.re_area[1]);
+    const double ratio = std::exp(random.uniform(std::log(how.re_ratio[0]), std::log(how.re_ratio[1])));
+    const std::int64_t height = round_even(std::sqrt(area * ratio));
+    const std::int64_t width = round_even(std::sqrt(area / ratio));
+    if (height >= side || width >= side) continue;
+    const std::int64_t top = random.below(side - height + 1);
+    const std::int64_t left = random.below(side - width + 1);
+    for (std::int64_t c = 0; c < 3; ++c) {
+      double value = how.remode == EraseMode::kConst ? 0 : random.normal();
+      for (std::int64_t y = top; y < top + height; ++y) {
+        for (std::int64_t x = left; x < left + width; ++x) {
+          planes[static_cast<std::size_t>((c * side + y) * side + x)] = static_cast<float>(value);
+          if (how.remode == EraseMode::kPixel) value = random.normal();
+        }
+      }
+    }
+    return;
+  }
+}
+
+// The colour that normalisation makes zero, as nearly as pixels can.
+std::array<std::uint8_t, 3> mean_color(const Preprocess& preprocess) {
+  std::array<std::uint8_t, 3> color;
+  for (std::size_t c = 0; c < 3; ++c) {
+    color[c] = static_cast<std::uint8_t>(std::clamp(std::nearbyint(preprocess.mean[c]), 0.0F, 255.0F));
+  }
+  return color;
+}
+
 }  // namespace
+
+Augment imagenet_recipe() {
+  return {.crop = Crop::kRandomResized,
+          .hflip = 0.5,
+          .ra_ops = 2,
+          .reprob = 0.25,
+          .mixup = 0.8,
+          .cutmix = 1,
+          .smoothing = 0.1};
+}
+
+Augment cifar_recipe() { return {.crop = Crop::kPad, .hflip = 0.5}; }
 
 void validate(const Augment& how) {
   RangeCheck check;
@@ -88,6 +128,13 @@ void validate(const Augment& how) {
   bounds(how.scale, 1, "scale");
   bounds(how.ratio, 1000, "ratio");
   probability(how.hflip, "hflip");
+  check.within(how.ra_ops, 0, 100, "ra_ops");
+  check.expect(how.ra_magnitude >= 0 && how.ra_magnitude <= 10, "ra_magnitude", "0 … 10");
+  check.expect(how.ra_std >= 0 && how.ra_std <= 100, "ra_std", "0 … 100");
+  probability(how.ra_prob, "ra_prob");
+  probability(how.reprob, "reprob");
+  bounds(how.re_area, 1, "re_area");
+  bounds(how.re_ratio, 1000, "re_ratio");
   check.expect(how.mixup >= 0 && how.mixup <= 1000, "mixup", "0 … 1000");
   check.expect(how.cutmix >= 0 && how.cutmix <= 1000, "cutmix", "0 … 1000");
   probability(how.mixup_prob, "mixup_prob");
@@ -97,9 +144,10 @@ void validate(const Augment& how) {
 }
 
 Augmenter::Augmenter(const Augment& how, const Preprocess& preprocess)
-    : how_(how), preprocess_(preprocess), normalise_(preprocess) {
-  validate(how_);
-  validate(preprocess_);
+    : how_((validate(how), how)),
+      preprocess_((validate(preprocess), preprocess)),
+      normalise_(preprocess),
+      fill_(mean_color(preprocess)) {
   require<ConfigError>(preprocess_.crop > 0, kPlace,
                        "pictures of one batch must have one size: expected a preprocessing that crops, got crop 0");
 }
@@ -117,11 +165,20 @@ Image Augmenter::pixels(const Image& image, Random& random) const {
     if (how_.crop == Crop::kPad) out = padded_crop(out, how_.padding, random);
   }
   if (random.chance(how_.hflip)) flip(out);
-  return out;
+  if (how_.ra_ops == 0) return out;
+  return rand_augment(std::move(out),
+                      {.ops = how_.ra_ops,
+                       .probability = how_.ra_prob,
+                       .magnitude = how_.ra_magnitude,
+                       .std = how_.ra_std,
+                       .increasing = how_.ra_increasing,
+                       .interpolation = how_.interpolation},
+                      fill_, random);
 }
 
 void Augmenter::input(const Image& image, Random& random, std::span<float> out) const {
   normalise_(pixels(image, random), out);
+  erase(how_, side(), random, out);
 }
 
 }  // namespace weft

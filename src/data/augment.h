@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/field.h"
+#include "data/rand_augment.h"
 #include "data/random.h"
 #include "image/normalise.h"
 #include "weft/image.h"
@@ -31,12 +32,11 @@ constexpr std::array<std::pair<Crop, std::string_view>, 3> enum_names(Crop) {
   return {{{Crop::kCenter, "center"}, {Crop::kPad, "pad"}, {Crop::kRandomResized, "random_resized"}}};
 }
 
-/// Filters for random geometry; kRandom takes one of the other two each time, as timm does.
-enum class Interpolation { kBilinear, kBicubic, kRandom };
-constexpr std::array<std::pair<Interpolation, std::string_view>, 3> enum_names(Interpolation) {
-  return {{{Interpolation::kBilinear, "bilinear"},
-           {Interpolation::kBicubic, "bicubic"},
-           {Interpolation::kRandom, "random"}}};
+/// What an erased part of the (normalised) picture shows: 0, which is the mean colour; one colour drawn from a normal
+/// distribution; such a colour for each pixel.
+enum class EraseMode { kConst, kRand, kPixel };
+constexpr std::array<std::pair<EraseMode, std::string_view>, 3> enum_names(EraseMode) {
+  return {{{EraseMode::kConst, "const"}, {EraseMode::kRand, "rand"}, {EraseMode::kPixel, "pixel"}}};
 }
 
 /// Names and meanings follow timm where it has them. The defaults vary nothing.
@@ -50,6 +50,21 @@ struct Augment {
   Interpolation interpolation = Interpolation::kBicubic;
   /// Probability of a horizontal flip.
   double hflip = 0;
+
+  /// RandAugment (rand_augment.h): operations per picture, 0 for none; timm's m, mstd, p and inc. What a picture does
+  /// not cover shows Preprocess's mean colour.
+  int ra_ops = 0;
+  double ra_magnitude = 9;
+  double ra_std = 0.5;
+  double ra_prob = 0.5;
+  bool ra_increasing = true;
+
+  /// Random erasing (Zhong 2020, arXiv 1708.04896): its probability, the bounds of the part's share of the area and of
+  /// its height / width.
+  double reprob = 0;
+  EraseMode remode = EraseMode::kPixel;
+  std::array<double, 2> re_area = {0.02, 1.0 / 3};
+  std::array<double, 2> re_ratio = {0.3, 1 / 0.3};
 
   /// Mixup (Zhang 2018, arXiv 1710.09412) and CutMix (Yun 2019, arXiv 1905.04899): λ ~ Beta(α, α), none where α = 0. λ,
   /// the kind and the box are the same for a whole batch. Picture 2j is mixed with picture 2j + 1, so that the even
@@ -70,12 +85,26 @@ struct Augment {
                                       Field{"ratio", &Augment::ratio},
                                       Field{"interpolation", &Augment::interpolation},
                                       Field{"hflip", &Augment::hflip},
+                                      Field{"ra_ops", &Augment::ra_ops},
+                                      Field{"ra_magnitude", &Augment::ra_magnitude},
+                                      Field{"ra_std", &Augment::ra_std},
+                                      Field{"ra_prob", &Augment::ra_prob},
+                                      Field{"ra_increasing", &Augment::ra_increasing},
+                                      Field{"reprob", &Augment::reprob},
+                                      Field{"remode", &Augment::remode},
+                                      Field{"re_area", &Augment::re_area},
+                                      Field{"re_ratio", &Augment::re_ratio},
                                       Field{"mixup", &Augment::mixup},
                                       Field{"cutmix", &Augment::cutmix},
                                       Field{"mixup_prob", &Augment::mixup_prob},
                                       Field{"mixup_switch_prob", &Augment::mixup_switch_prob},
                                       Field{"smoothing", &Augment::smoothing}};
 };
+
+/// What DeiT, Swin and Vision-RWKV-S and larger train with on ImageNet. Vision-RWKV-T goes without mixup and cutmix.
+Augment imagenet_recipe();
+/// What residual networks are trained with on CIFAR (He 2016): pad, crop, flip.
+Augment cifar_recipe();
 
 /// Throws ConfigError naming every field that is out of range.
 void validate(const Augment& how);
@@ -97,6 +126,7 @@ class Augmenter {
   Augment how_;
   Preprocess preprocess_;
   Normalisation normalise_;
+  std::array<std::uint8_t, 3> fill_;  // the mean colour
 };
 
 }  // namespace weft

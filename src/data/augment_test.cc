@@ -164,6 +164,104 @@ TEST(Augmenter, RandomResizedCropFallsBackToTheCentre) {
   EXPECT_EQ(out, resize(part, 8, 8, Filter::kBicubic));
 }
 
+// The erased part of a picture whose every other element is 1.
+struct Erased {
+  std::int64_t top = 99, left = 99, bottom = -1, right = -1, count = 0;
+  std::vector<float> values;
+};
+
+Erased erased_part(const Augment& how, std::uint64_t seed) {
+  constexpr std::int64_t kSide = 24;
+  const Preprocess preprocess{.resize = 0, .crop = kSide, .mean = {0, 0, 0}, .std = {1, 1, 1}};
+  const Image ones{kSide, kSide, 3, std::vector<std::uint8_t>(3 * kSide * kSide, 1)};
+  std::vector<float> out(ones.pixels.size());
+  Random random({seed});
+  Augmenter(how, preprocess).input(ones, random, out);
+  Erased part;
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(out.size()); ++i) {
+    const float value = out[static_cast<std::size_t>(i)];
+    if (value == 1) continue;
+    const std::int64_t y = i / kSide % kSide;
+    const std::int64_t x = i % kSide;
+    part = {std::min(part.top, y),   std::min(part.left, x), std::max(part.bottom, y),
+            std::max(part.right, x), part.count + 1,         std::move(part.values)};
+    part.values.push_back(value);
+  }
+  return part;
+}
+
+TEST(Augmenter, ErasesRectangles) {
+  Augment how{.reprob = 0.25, .remode = EraseMode::kConst, .re_area = {0.1, 0.3}, .re_ratio = {0.5, 2}};
+  constexpr int kDraws = 2000;
+  int erased = 0;
+  double area = 0;
+  for (std::uint64_t i = 0; i < kDraws; ++i) {
+    const Erased part = erased_part(how, i);
+    if (part.count == 0) continue;
+    ++erased;
+    const std::int64_t height = part.bottom - part.top + 1;
+    const std::int64_t width = part.right - part.left + 1;
+    ASSERT_EQ(part.count, 3 * height * width);
+    ASSERT_EQ(part.values, std::vector<float>(part.values.size(), 0.0F));
+    // Sides are rounded, by half a pixel at most; the shortest is √(0.1 · 24² / 2) = 5.4.
+    const double share = static_cast<double>(height * width) / (24 * 24);
+    ASSERT_GT(share, 0.1 * 0.83);
+    ASSERT_LT(share, 0.3 * 1.15);
+    const double ratio = static_cast<double>(height) / static_cast<double>(width);
+    ASSERT_GT(ratio, 0.5 * 0.85);
+    ASSERT_LT(ratio, 2 * 1.18);
+    area += share;
+  }
+  EXPECT_NEAR(erased, kDraws / 4, 5 * std::sqrt(kDraws * 0.1875));
+  // Uniform within 0.1 … 0.3: standard deviation 0.058 each.
+  EXPECT_NEAR(area / erased, 0.2, 5 * 0.058 / std::sqrt(erased));
+}
+
+TEST(Augmenter, FillsWhatItErases) {
+  Augment how{.reprob = 1, .remode = EraseMode::kRand};
+  std::vector<float> values;
+  for (std::uint64_t i = 0; i < 300; ++i) {
+    const Erased part = erased_part(how, i);
+    const std::size_t plane = part.values.size() / 3;
+    for (std::size_t at = 0; at < part.values.size(); ++at) ASSERT_EQ(part.values[at], part.values[at / plane * plane]);
+    for (std::size_t c = 0; c < 3 && plane > 0; ++c) values.push_back(part.values[c * plane]);
+  }
+  how.remode = EraseMode::kPixel;
+  std::vector<float> pixels;
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    const Erased part = erased_part(how, i);
+    pixels.insert(pixels.end(), part.values.begin(), part.values.end());
+  }
+  for (const auto& normal : {values, pixels}) {
+    ASSERT_GT(normal.size(), 500U);
+    const auto n = static_cast<double>(normal.size());
+    double mean = 0, square = 0;
+    for (const float x : normal) mean += x / n, square += x * x / n;
+    EXPECT_NEAR(mean, 0, 5 / std::sqrt(n));
+    EXPECT_NEAR(square, 1, 5 * std::sqrt(2 / n));
+  }
+}
+
+TEST(Augmenter, RandAugmentFillsWithTheMeanColour) {
+  const Preprocess preprocess{.resize = 0, .crop = 16, .mean = {123.675F, 116.28F, 103.53F}};
+  const Augmenter augmenter({.ra_ops = 1, .ra_prob = 1}, preprocess);
+  const Image white{16, 16, 3, std::vector<std::uint8_t>(3 * 16 * 16, 255)};
+  bool filled = false;
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    Random random({i});
+    const Image out = augmenter.pixels(white, random);
+    for (std::size_t at = 0; at < out.pixels.size(); at += 3) {
+      filled = filled || (out.pixels[at] == 124 && out.pixels[at + 1] == 116 && out.pixels[at + 2] == 104);
+    }
+  }
+  EXPECT_TRUE(filled);
+}
+
+TEST(Augment, RecipesAreSound) {
+  EXPECT_NO_THROW(validate(imagenet_recipe()));
+  EXPECT_NO_THROW(validate(cifar_recipe()));
+}
+
 TEST(Augment, GoesThroughJson) {
   const Augment how{.crop = Crop::kPad, .padding = 3, .scale = {0.2, 0.9}, .hflip = 0.25, .smoothing = 0.1};
   Augment read;
@@ -181,10 +279,15 @@ TEST(Augmenter, RefusesSenselessOptions) {
   EXPECT_TRUE(refuses([] { validate(Augment{.scale = {0.5, 0.2}}); }, "scale"));
   EXPECT_TRUE(refuses([] { validate(Augment{.scale = {0.5, 1.2}}); }, "scale"));
   EXPECT_TRUE(refuses([] { validate(Augment{.ratio = {0, 1}}); }, "ratio"));
+  EXPECT_TRUE(
+      refuses([] { validate(Augment{.ra_ops = -1, .ra_magnitude = 11}); }, "ra_ops must be 0 … 100, got -1; ra_mag"));
+  EXPECT_TRUE(refuses([] { validate(Augment{.reprob = -0.1}); }, "reprob"));
+  EXPECT_TRUE(refuses([] { validate(Augment{.re_area = {0.5, 0.1}}); }, "re_area"));
   EXPECT_TRUE(refuses([] { validate(Augment{.mixup = -1}); }, "mixup"));
   EXPECT_TRUE(refuses([] { validate(Augment{.cutmix = std::nan("")}); }, "cutmix"));
   EXPECT_TRUE(refuses([] { validate(Augment{.smoothing = 1}); }, "smoothing"));
   EXPECT_TRUE(refuses([] { Augmenter({}, {.resize = 0, .crop = 0}); }, "crop 0"));
+  EXPECT_TRUE(refuses([] { Augmenter({}, {.mean = {std::nanf(""), 0, 0}}); }, "mean"));
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ class Cifar : public Dataset {
     return fmt::format("{}#{}", file.data.name, i - file.first);
   }
   const std::string& name() const override { return name_; }
+  bool numbered() const override { return true; }
   const std::vector<std::string>& class_names() const override { return cifar_class_names(); }
 
  private:

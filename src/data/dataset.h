@@ -34,14 +34,23 @@ class Dataset {
   /// One for each class.
   virtual const std::vector<std::string>& class_names() const = 0;
 
+  /// Whether the format numbers the classes (CIFAR-10, IDX), so that a label means the same in every file; otherwise
+  /// labels number this data set's class names.
+  virtual bool numbered() const = 0;
+
   int classes() const { return static_cast<int>(class_names().size()); }
 };
 
-/// Opens what `path` is, told by content:
+/// Opens what `path` is, files being told by their content:
+/// - a folder with a sub-folder of pictures per class, in torchvision's order (class_folders.h);
 /// - a CIFAR-10 binary file (records of 3,073 bytes: label, then the planes of a 32×32 picture), or a folder with
-///   data_batch_1.bin … (kTrain) and test_batch.bin (kTest).
-/// `split` matters only for a folder that holds both. Labels are checked here, all of them.
-/// Throws IoError for what is missing, damaged or of another kind.
+///   data_batch_1.bin … and test_batch.bin;
+/// - an IDX file of pictures (the MNIST family), packed by gzip or not, with the file of its labels beside it, or a
+/// folder
+///   with train-images-idx3-ubyte[.gz] and t10k-images-idx3-ubyte[.gz]; grey becomes RGB;
+/// - a folder with nothing but train and val (valid, validation, test), each a folder of class folders.
+/// `split` matters only for a folder that holds both. Labels are checked here, all of them; pictures in folders are
+/// opened when they are asked for. Throws IoError for what is missing, damaged or of another kind.
 std::shared_ptr<const Dataset> open_dataset(const std::filesystem::path& path, Split split = Split::kTrain);
 
 }  // namespace weft

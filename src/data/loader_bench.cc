@@ -17,6 +17,7 @@ class Small : public Dataset {
   int label(std::int64_t i) const override { return static_cast<int>(i % 10); }
   std::string picture_name(std::int64_t) const override { return name_; }
   const std::string& name() const override { return name_; }
+  bool numbered() const override { return false; }
   const std::vector<std::string>& class_names() const override { return classes_; }
 
  private:
@@ -40,6 +41,9 @@ BENCHMARK(mixed)->Unit(benchmark::kMicrosecond);
 
 void resized_crop(benchmark::State& state) { load(state, {.crop = Crop::kRandomResized, .hflip = 0.5}); }
 BENCHMARK(resized_crop)->Unit(benchmark::kMicrosecond);
+
+void everything(benchmark::State& state) { load(state, imagenet_recipe()); }
+BENCHMARK(everything)->Unit(benchmark::kMicrosecond);
 
 }  // namespace
 }  // namespace weft

@@ -18,7 +18,14 @@ using testing::NoiseDataset;
 using testing::refuses;
 
 const Preprocess kSmall{.resize = 0, .crop = 8, .mean = {125, 120, 110}, .std = {60, 61, 62}};
-const Augment kVaried{.crop = Crop::kPad, .padding = 2, .hflip = 0.5, .mixup = 0.8, .cutmix = 1, .smoothing = 0.1};
+const Augment kVaried{.crop = Crop::kPad,
+                      .padding = 2,
+                      .hflip = 0.5,
+                      .ra_ops = 2,
+                      .reprob = 0.25,
+                      .mixup = 0.8,
+                      .cutmix = 1,
+                      .smoothing = 0.1};
 
 struct Flat {
   std::vector<float> images, targets;

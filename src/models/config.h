@@ -30,8 +30,9 @@ inline void number_to_list(Json& options, const char* name, std::size_t count) {
   if (option != options.end() && option->is_number()) *option = Json(Json::array_t(count, *option));
 }
 
-/// What an Architecture owes to its Config alone; a family derives its own from it. C has kFamily, kBlocks (Architecture::block_prefix),
-/// kFields, img_size, patch_size and depth; beside it lie validate(config) and build(graph, image, config, layers).
+/// What an Architecture owes to its Config alone; a family derives its own from it. C has kFamily, kBlocks
+/// (Architecture::block_prefix), kFields, img_size, patch_size and depth; beside it lie validate(config) and
+/// build(graph, image, config, layers).
 template <class C>
 class ConfiguredArchitecture : public Architecture {
  public:

@@ -29,7 +29,7 @@ std::string line_of(const c10::Error& error) {
 
 }  // namespace
 
-at::TensorOptions open_device(const TorchOptions& options) {
+ExecutorOptions open_device(const TorchOptions& options) {
   require<ConfigError>(options.dtype == DType::kF32 || options.dtype == DType::kF64, "torch",
                        "computes in f32 or f64, got {}", name_of(options.dtype));
   if (options.cuda) require_cuda();
@@ -37,8 +37,11 @@ at::TensorOptions open_device(const TorchOptions& options) {
     at::set_num_threads(options.threads);
     if (openblas_set_num_threads != nullptr) openblas_set_num_threads(options.threads);
   }
-  return at::TensorOptions(options.dtype == DType::kF64 ? at::kDouble : at::kFloat)
-      .device(options.cuda ? at::kCUDA : at::kCPU);
+  return {.tensor = at::TensorOptions(options.dtype == DType::kF64 ? at::kDouble : at::kFloat)
+                        .device(options.cuda ? at::kCUDA : at::kCPU),
+          .fused = options.fused,
+          .bf16 = options.bf16 && options.dtype == DType::kF32,
+          .recompute = options.recompute};
 }
 
 std::string describe(const at::TensorOptions& tensors) {

@@ -8,11 +8,12 @@
 
 #include "core/format.h"
 #include "torch/engine.h"
+#include "torch/executor.h"
 
 namespace weft::torch_engine {
 
-/// Sets the threads and gives the options that all tensors are made with. Throws as load_torch_engine says.
-at::TensorOptions open_device(const TorchOptions& options);
+/// Sets the threads and says how graphs are run. Throws as load_torch_engine says.
+ExecutorOptions open_device(const TorchOptions& options);
 /// "libtorch 1.13.0 on cpu"
 std::string describe(const at::TensorOptions& tensors);
 /// Throws UnsupportedError when the caller is another version than this library.

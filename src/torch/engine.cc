@@ -14,14 +14,14 @@ using Tensors = std::vector<at::Tensor>;
 
 class Engine final : public TorchEngine {
  public:
-  explicit Engine(const TorchOptions& options) : options_(open_device(options)) {}
+  explicit Engine(const TorchOptions& options) : execution_(open_device(options)) {}
 
-  std::string description() const override { return describe(options_); }
+  std::string description() const override { return describe(execution_.tensor); }
 
   std::vector<Tensor> run(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs) override {
     return translated([&] {
       const c10::InferenceMode no_gradients;
-      const Executor executor(graph, options_);
+      const Executor executor(graph, execution_);
       return from_torch_all(executor.forward(to_torch_all(inputs), parameters_of(graph, weights)));
     });
   }
@@ -36,7 +36,7 @@ class Engine final : public TorchEngine {
  private:
   Tensors to_torch_all(std::span<const Tensor> tensors) const {
     Tensors result;
-    for (const Tensor& tensor : tensors) result.push_back(to_torch(tensor, options_));
+    for (const Tensor& tensor : tensors) result.push_back(to_torch(tensor, execution_.tensor));
     return result;
   }
 
@@ -52,14 +52,14 @@ class Engine final : public TorchEngine {
       const std::string& name = graph.value(id).name;
       const auto weight = weights.find(name);
       require<WeightError>(weight != weights.end(), graph.name(), "parameter {} has no weights", name);
-      result.push_back(to_torch(weight->second, options_));
+      result.push_back(to_torch(weight->second, execution_.tensor));
     }
     return result;
   }
 
   TorchGradients differentiate_all(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs,
                                    std::span<const Tensor> cotangents) const {
-    const Executor executor(graph, options_);
+    const Executor executor(graph, execution_);
     const Tensors in = to_torch_all(inputs);
     const Tensors parameters = parameters_of(graph, weights);
     Tensors leaves = in;
@@ -74,7 +74,7 @@ class Engine final : public TorchEngine {
                           Shape(outputs[i].sizes().vec()), cotangents[i].shape());
       if (!outputs[i].requires_grad()) continue;
       roots.push_back(outputs[i]);
-      root_cotangents.push_back(to_torch(cotangents[i], options_));
+      root_cotangents.push_back(to_torch(cotangents[i], execution_.tensor));
     }
     Tensors gradients(leaves.size());
     if (!roots.empty() && !leaves.empty()) {
@@ -93,7 +93,7 @@ class Engine final : public TorchEngine {
     return result;
   }
 
-  at::TensorOptions options_;
+  ExecutorOptions execution_;
 };
 
 }  // namespace

@@ -21,6 +21,12 @@ struct TorchOptions {
   bool cuda = false;
   /// CPU threads of this process's libtorch; 0: as many as it chooses.
   int threads = 0;
+  /// See ExecutorOptions (torch/executor.h): in f32 on the CPU, weft's own kernels for whole parts of the graph;
+  bool fused = false;
+  /// in f32, products of numbers rounded to bf16;
+  bool bf16 = false;
+  /// blocks of the model run again in the backward pass.
+  bool recompute = false;
 };
 
 struct TorchGradients {

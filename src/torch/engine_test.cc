@@ -23,8 +23,8 @@ using testing::refuses;
 using Weights = std::map<std::string, Tensor, std::less<>>;
 
 // Whatever the CPU engine passes, at the same tolerances, and the gradients, too. In f64 bi_wkv is another program.
-void verify_all(const fs::path& folder, DType dtype, int expected) {
-  const auto torch = load_torch_engine({.dtype = dtype});
+void verify_all(const fs::path& folder, const TorchOptions& options, int expected) {
+  const auto torch = load_torch_engine(options);
   int known = 0;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     if (!entry.is_directory()) continue;
@@ -48,16 +48,25 @@ void verify_all(const fs::path& folder, DType dtype, int expected) {
   EXPECT_GE(known, expected);
 }
 
-class TorchGolden : public ::testing::TestWithParam<DType> {};
-INSTANTIATE_TEST_SUITE_P(Precision, TorchGolden, ::testing::Values(DType::kF32, DType::kF64),
-                         [](const auto& test) { return std::string(name_of(test.param)); });
+struct Way {
+  const char* name;
+  TorchOptions options;
+};
 
-TEST_P(TorchGolden, PassesTheReferenceCases) { verify_all(WEFT_SOURCE_DIR "/tests/golden", GetParam(), 13); }
+class TorchGolden : public ::testing::TestWithParam<Way> {};
+INSTANTIATE_TEST_SUITE_P(Way, TorchGolden,
+                         // Fused on one thread, which is what one entry is enough for.
+                         ::testing::Values(Way{"f32", {}}, Way{"f64", {.dtype = DType::kF64}},
+                                           Way{"fused", {.threads = 1, .fused = true}},
+                                           Way{"recomputed", {.threads = 1, .fused = true, .recompute = true}}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST_P(TorchGolden, PassesTheReferenceCases) { verify_all(WEFT_SOURCE_DIR "/tests/golden", GetParam().options, 13); }
 
 TEST_P(TorchGolden, PassesFurtherReferenceCases) {
   const fs::path folder = fs::path(WEFT_TEST_DATA) / "golden";
   if (!fs::exists(folder)) GTEST_SKIP() << folder << " is not there";
-  verify_all(folder, GetParam(), 13);
+  verify_all(folder, GetParam().options, 13);
 }
 
 // y = x·wᵀ, and z, which depends on nothing that could have a gradient but x itself.

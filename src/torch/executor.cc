@@ -2,59 +2,137 @@
 
 #include <algorithm>
 #include <cstring>
-#include <typeindex>
-#include <unordered_map>
+#include <ranges>
+#include <set>
 
 #include "core/format.h"
+#include "torch/allocator.h"
+#include "torch/region.h"
+#include "torch/segment.h"
 
 namespace weft::torch_engine {
 namespace {
 
-template <class A>
-at::Tensor lower_as(const Operation& operation, Inputs in, const Shape& out) {
-  return lower(*operation.as<A>(), in, out);
-}
-
-using Lower = at::Tensor (*)(const Operation&, Inputs, const Shape&);
-
-const std::unordered_map<std::type_index, Lower>& lowerings() {
-  static const std::unordered_map<std::type_index, Lower> table = {
-#define WEFT_OP(Attributes, room) {typeid(weft::Attributes), &lower_as<weft::Attributes>},
-#include "ops/ops.def"
-#undef WEFT_OP
-  };
-  return table;
-}
-
 std::size_t index(int id) { return static_cast<std::size_t>(id); }
 
-}  // namespace
+// "backbone.layers.3" of "backbone.layers.3.att"; empty when there is no number in the place.
+std::string_view block_of(std::string_view place) {
+  for (std::size_t begin = 0; begin < place.size();) {
+    const std::size_t end = std::min(place.find('.', begin), place.size());
+    const std::string_view part = place.substr(begin, end - begin);
+    if (!part.empty() && part.find_first_not_of("0123456789") == part.npos) return place.substr(0, end);
+    begin = end + 1;
+  }
+  return {};
+}
 
-Executor::Executor(const Graph& graph, const at::TensorOptions& options)
-    : graph_(graph), constants_(graph.values().size()) {
+// The nodes that outputs need.
+std::vector<const Graph::Node*> needed_nodes(const Graph& graph) {
   std::vector<bool> needed(graph.values().size());
   for (const Graph::Output& output : graph.outputs()) needed[index(output.value)] = true;
-  std::vector<bool> used = needed;  // by a later step, or as an output
+  std::vector<const Graph::Node*> nodes;
   for (auto node = graph.nodes().rbegin(); node != graph.nodes().rend(); ++node) {
     require<UnsupportedError>(node->outputs.size() == 1, "torch", "{} has {} results, only one is possible",
                               node->operation.name(), node->outputs.size());
     if (!needed[index(node->outputs[0])]) continue;
-    const auto lower = lowerings().find(node->operation.type());
-    require<UnsupportedError>(lower != lowerings().end(), "torch", "{} has no line in ops.def", node->operation.name());
-    Step& step = steps_.emplace_back(Step{.node = &*node, .lower = lower->second, .dead = {}});
-    for (const int id : node->inputs) {
-      needed[index(id)] = true;
-      if (!used[index(id)]) step.dead.push_back(id);
-      used[index(id)] = true;
+    nodes.push_back(&*node);
+    for (const int id : node->inputs) needed[index(id)] = true;
+  }
+  std::ranges::reverse(nodes);
+  return nodes;
+}
+
+// By value, how often it is read; an output of the graph is read once more.
+std::vector<int> count_uses(const Graph& graph, std::span<const Graph::Node* const> nodes) {
+  std::vector<int> uses(graph.values().size());
+  for (const Graph::Output& output : graph.outputs()) ++uses[index(output.value)];
+  for (const Graph::Node* node : nodes) {
+    for (const int id : node->inputs) ++uses[index(id)];
+  }
+  return uses;
+}
+
+// Says for each step what nobody reads after it.
+void find_dead(std::vector<Step>& steps, std::span<const int> outputs) {
+  std::set<int> read(outputs.begin(), outputs.end());
+  for (Step& step : std::views::reverse(steps)) {
+    for (const std::vector<int>* ids : {&step.inputs, &step.outputs}) {
+      for (const int id : *ids) {
+        if (read.insert(id).second) step.dead.push_back(id);
+      }
     }
   }
-  std::ranges::reverse(steps_);
+}
+
+}  // namespace
+
+Executor::Executor(const Graph& graph, const ExecutorOptions& options)
+    : graph_(graph), constants_(graph.values().size()) {
+  const std::vector<const Graph::Node*> nodes = needed_nodes(graph);
+  const std::vector<int> uses = count_uses(graph, nodes);
+  // Regions end with blocks, recomputed or not, so that both give the same bits.
+  const auto same_segment = [&](const Graph::Node* a, const Graph::Node* b) {
+    return (!options.recompute && !options.fused) || block_of(a->place) == block_of(b->place);
+  };
+  for (auto begin = nodes.begin(); begin != nodes.end();) {
+    const auto end = std::find_if(begin, nodes.end(), [&](const Graph::Node* n) { return !same_segment(*begin, n); });
+    const auto segment = std::make_shared<Segment>();
+    segment->graph = &graph;
+    segment->bf16 = options.bf16;
+    segment->recompute = options.recompute && !block_of((*begin)->place).empty();
+    add_steps({begin, end}, uses, options, *segment);
+    segments_.push_back(segment);
+    begin = end;
+  }
+  dead_.resize(segments_.size());
+  std::set<int> read;
+  for (const Graph::Output& output : graph.outputs()) read.insert(output.value);
+  for (std::size_t i = segments_.size(); i-- > 0;) {
+    for (const int id : segments_[i]->inputs) {
+      if (read.insert(id).second) dead_[i].push_back(id);
+    }
+  }
   for (int id = 0; id < static_cast<int>(graph.values().size()); ++id) {
     const Graph::ValueInfo& info = graph.value(id);
-    if (info.kind == Graph::Kind::kConstant && needed[index(id)]) {
-      constants_[index(id)] = to_torch(info.constant, options);
+    if (info.kind == Graph::Kind::kConstant && uses[index(id)] > 0) {
+      constants_[index(id)] = to_torch(info.constant, options.tensor);
     }
   }
+}
+
+Executor::~Executor() = default;
+
+void Executor::add_steps(std::span<const Graph::Node* const> nodes, std::span<const int> uses,
+                         const ExecutorOptions& options, Segment& segment) const {
+  const bool f32_on_cpu =
+      c10::typeMetaToScalarType(options.tensor.dtype()) == at::kFloat && options.tensor.device().is_cpu();
+  const std::int64_t batch = graph_.inputs().empty() || graph_.value(graph_.inputs()[0]).type.shape.rank() == 0
+                                 ? 0
+                                 : graph_.value(graph_.inputs()[0]).type.shape[0];
+  // Tiles are of whole entries: with fewer of these than threads, libtorch's own operators are the better choice.
+  const bool fused = options.fused && f32_on_cpu && batch >= at::get_num_threads();
+  const std::vector<bool> shared = find_shared(graph_);
+  std::vector<Stage> stages;
+  if (fused) {
+    keep_freed_memory();
+    stages = find_regions(graph_, nodes, shared, batch);
+  } else {
+    for (const Graph::Node* node : nodes) stages.push_back({{node}, false});
+  }
+  for (const Stage& stage : stages) {
+    RegionNodes region = make_region(stage.nodes, uses);
+    Step& step = segment.steps.emplace_back();
+    step.node = region.nodes[0];
+    step.inputs = stage.is_region ? region.inputs : region.nodes[0]->inputs;
+    step.outputs = region.outputs;
+    if (!stage.is_region) continue;
+    const TilePlan::Options tiles{.batch = batch, .threads = at::get_num_threads(), .bf16 = options.bf16};
+    step.region = std::make_shared<const Region>(graph_, std::move(region), shared, tiles);
+  }
+  const RegionNodes all = make_region({nodes.begin(), nodes.end()}, uses);
+  segment.inputs = all.inputs;
+  segment.outputs = all.outputs;
+  find_dead(segment.steps, segment.outputs);
 }
 
 void Executor::bind(std::span<const int> ids, std::span<const at::Tensor> tensors,
@@ -75,18 +153,15 @@ std::vector<at::Tensor> Executor::forward(std::span<const at::Tensor> inputs,
   std::vector<at::Tensor> values = constants_;
   bind(graph_.inputs(), inputs, values);
   bind(graph_.parameters(), parameters, values);
-  std::vector<at::Tensor> in;
-  for (const Step& step : steps_) {
-    in.clear();
-    for (const int id : step.node->inputs) in.push_back(values[index(id)]);
-    const int result = step.node->outputs[0];
-    try {
-      values[index(result)] = step.lower(step.node->operation, in, graph_.value(result).type.shape);
-    } catch (c10::Error& error) {
-      error.add_context(fmt::format("at {} {}", step.node->place, step.node->operation.name()));
-      throw;
-    }
-    for (const int id : step.dead) values[index(id)].reset();
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    const std::shared_ptr<const Segment>& segment = segments_[i];
+    std::vector<at::Tensor> in;
+    for (const int id : segment->inputs) in.push_back(values[index(id)]);
+    for (const int id : dead_[i]) values[index(id)].reset();
+    const bool recompute = segment->recompute && at::GradMode::is_enabled() &&
+                           std::ranges::any_of(in, [](const at::Tensor& tensor) { return tensor.requires_grad(); });
+    const auto results = recompute ? run_recomputing(segment, in) : segment->run(std::move(in));
+    for (std::size_t j = 0; j < results.size(); ++j) values[index(segment->outputs[j])] = results[j];
   }
   std::vector<at::Tensor> outputs;
   for (const Graph::Output& output : graph_.outputs()) outputs.push_back(values[index(output.value)]);

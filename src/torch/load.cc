@@ -32,7 +32,8 @@ template <class F>
 F* find(const char* name) {
   static void* const library = open_component();
   void* const function = dlsym(library, name);
-  require<UnsupportedError>(function != nullptr, "torch", "weft's libtorch component has no {}; build weft again", name);
+  require<UnsupportedError>(function != nullptr, "torch", "weft's libtorch component has no {}; build weft again",
+                            name);
   return reinterpret_cast<F*>(function);
 }
 

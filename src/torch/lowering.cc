@@ -88,7 +88,9 @@ at::Tensor lower(const weft::Attention& attention, Inputs in, const Shape& out) 
     return x.reshape({x.size(0), x.size(1), attention.heads, head_channels}).transpose(1, 2);
   };
   const Tensor scores = at::matmul(by_head(in[0]) * attention.factor(head_channels), by_head(in[1]).transpose(2, 3));
-  return at::matmul(at::softmax(scores, -1), by_head(in[2])).transpose(1, 2).reshape(extents(out));
+  const bool wide = scores.scalar_type() == at::kFloat || scores.scalar_type() == at::kDouble;
+  const Tensor weights = at::softmax(scores, -1, wide ? scores.scalar_type() : at::kFloat).to(scores.scalar_type());
+  return at::matmul(weights, by_head(in[2])).transpose(1, 2).reshape(extents(out));
 }
 
 at::Tensor lower(const weft::PatchEmbed& patch, Inputs in, const Shape& out) {

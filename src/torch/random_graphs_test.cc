@@ -29,6 +29,7 @@ std::string describe(std::uint64_t seed, const RandomGraph& g) {
 
 TEST(TorchRandomGraphs, BothEnginesComputeWhatTheReferencesDo) {
   const auto f32 = load_torch_engine({.dtype = DType::kF32});
+  const auto fused = load_torch_engine({.dtype = DType::kF32, .fused = true});
   const auto f64 = load_torch_engine({.dtype = DType::kF64});
   for (std::uint64_t seed = 0; seed < kGraphs; ++seed) {
     const RandomGraph g = random_graph(seed);
@@ -37,6 +38,7 @@ TEST(TorchRandomGraphs, BothEnginesComputeWhatTheReferencesDo) {
     const std::vector<double> tolerance = testing::tolerances(g, want);
     const std::vector<Tensor> cpu = testing::run_plan(*g.graph, g.weights, g.inputs, 2);
     const std::vector<Tensor> torch = f32->run(*g.graph, g.weights, g.inputs);
+    const std::vector<Tensor> tiled = fused->run(*g.graph, g.weights, g.inputs);
     const std::vector<Tensor> wide = f64->run(*g.graph, g.weights, g.inputs);
     ASSERT_EQ(cpu.size(), want.size());
     ASSERT_EQ(torch.size(), want.size());
@@ -46,6 +48,7 @@ TEST(TorchRandomGraphs, BothEnginesComputeWhatTheReferencesDo) {
       ASSERT_EQ(torch[i].type(), (TensorType{DType::kF32, want[i].shape()}));
       ASSERT_EQ(wide[i].type(), (TensorType{DType::kF64, want[i].shape()}));
       EXPECT_LE(testing::relative_error(torch[i], want[i]), tolerance[i]) << "torch f32";
+      EXPECT_LE(testing::relative_error(tiled[i], want[i]), tolerance[i]) << "torch fused";
       EXPECT_LE(testing::relative_error(torch[i], cpu[i]), 2 * tolerance[i]) << "torch f32 and cpu, each its own error";
       EXPECT_LE(testing::relative_error(wide[i], want[i]), tolerance[i] * (kF64Rounding / kF32Rounding)) << "torch f64";
     }

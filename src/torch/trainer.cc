@@ -48,8 +48,8 @@ class Layout {
                            parameters[i].name);
       parameters_[i] = {.offset = size_, .shape = info.type.shape};
       const auto& [frozen, lr_scale, weight_decay] = treatment(i);
-      if (!frozen && (groups_.empty() || groups_.back().lr_scale != lr_scale ||
-                      groups_.back().weight_decay != weight_decay)) {
+      if (!frozen &&
+          (groups_.empty() || groups_.back().lr_scale != lr_scale || groups_.back().weight_decay != weight_decay)) {
         groups_.push_back({lr_scale, weight_decay, size_, size_});
       }
       constexpr std::int64_t kAlignment = 16;  // elements: a cache line
@@ -84,7 +84,8 @@ class TorchTrainer final : public Trainer {
  public:
   TorchTrainer(const TrainerOptions& options, const TrainingStart& start)
       : options_(options),
-        tensors_(open_device(options.torch)),
+        execution_(open_device(options.torch)),
+        tensors_(execution_.tensor),
         make_graph_(start.graph),
         parameters_(start.parameters),
         layout_(*start.graph(start.images), parameters_) {
@@ -178,7 +179,7 @@ class TorchTrainer final : public Trainer {
   const Prepared& prepare(const Shape& images) {
     if (!prepared_.graph || prepared_.graph->value(prepared_.graph->inputs()[0]).type.shape != images) {
       prepared_.graph = make_graph_(images);
-      prepared_.executor = std::make_unique<Executor>(*prepared_.graph, tensors_);
+      prepared_.executor = std::make_unique<Executor>(*prepared_.graph, execution_);
     }
     return prepared_;
   }
@@ -221,7 +222,8 @@ class TorchTrainer final : public Trainer {
     const torch::NoGradGuard no_gradients;
     for (std::size_t i = 0; i < layout_.count(); ++i) {
       if (!all_finite(leaves_[i])) {
-        fail<NumericError>(parameters_[i].name, "the weights are no longer finite after {} steps; {}", steps_, remedy());
+        fail<NumericError>(parameters_[i].name, "the weights are no longer finite after {} steps; {}", steps_,
+                           remedy());
       }
     }
     const Tensors in = inputs_of(batch);
@@ -234,7 +236,9 @@ class TorchTrainer final : public Trainer {
     std::vector<const Graph::Node*> nodes;
     for (const Graph::Node& node : graph->nodes()) nodes.push_back(&node);
     for (const Graph::Node* const node : nodes) graph->output("", Value(*graph, node->outputs[0]));
-    const Tensors values = Executor(*graph, tensors_).forward(in, leaves_);
+    ExecutorOptions one_by_one = execution_;
+    one_by_one.fused = false;
+    const Tensors values = Executor(*graph, one_by_one).forward(in, leaves_);
     for (std::size_t i = 0; i < nodes.size(); ++i) {  // behind the logits
       if (all_finite(values[i + 1])) continue;
       fail<NumericError>(nodes[i]->place.empty() ? graph->name() : nodes[i]->place,
@@ -272,22 +276,24 @@ class TorchTrainer final : public Trainer {
       const auto tensor = tensors.find(parameters_[i].name);
       require<WeightError>(tensor != tensors.end(), "trainer", "{} has no {}", parameters_[i].name, what);
       const at::Tensor target = layout_.view(flat, i);
-      require<WeightError>(tensor->second.shape() == Shape(target.sizes().vec()), "trainer", "{} of {} must be {}, got {}",
-                           what, parameters_[i].name, Shape(target.sizes().vec()), tensor->second.shape());
+      require<WeightError>(tensor->second.shape() == Shape(target.sizes().vec()), "trainer",
+                           "{} of {} must be {}, got {}", what, parameters_[i].name, Shape(target.sizes().vec()),
+                           tensor->second.shape());
       target.copy_(to_torch(tensor->second, tensors_));
     }
   }
 
   TrainerOptions options_;
+  ExecutorOptions execution_;
   at::TensorOptions tensors_;
   TrainingGraph make_graph_;
   std::vector<TrainedParameter> parameters_;
   Layout layout_;
   Prepared prepared_;
   std::int64_t steps_ = 0;
-  at::Tensor weights_, average_;             // of all parameters
+  at::Tensor weights_, average_;           // of all parameters
   at::Tensor gradients_, first_, second_;  // of those that are not frozen
-  Tensors leaves_;                           // views of weights_, in the graph's order
+  Tensors leaves_;                         // views of weights_, in the graph's order
 };
 
 }  // namespace

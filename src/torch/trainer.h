@@ -1,5 +1,5 @@
-// What training needs of libtorch: steps of AdamW on the weights of a graph. Who feeds it, when it is judged and what is
-// kept is src/train's business.
+// What training needs of libtorch: steps of AdamW on the weights of a graph. Who feeds it, when it is judged and what
+// is kept is src/train's business.
 //
 // As engine.h a border that shows no type of libtorch's.
 #pragma once
@@ -28,12 +28,6 @@ struct TrainedParameter {
 
 struct TrainerOptions {
   TorchOptions torch;  // dtype: kF32
-  /// Products multiply in bf16 and sum in f32; weights, gradients and everything else stay f32.
-  bool bf16 = false;
-  /// Keeps of each block only what enters it, and computes the rest again when gradients are taken.
-  bool recompute = false;
-  /// Architecture::block_prefix().
-  std::string block_prefix;
   /// AdamW: Loshchilov, Hutter 2019, arXiv:1711.05101.
   std::array<double, 2> betas = {0.9, 0.999};
   double eps = 1e-8;
@@ -95,7 +89,7 @@ class Trainer {
 /// What a trainer begins with.
 struct TrainingStart {
   TrainingGraph graph;
-  Shape images;  // [B,C,H,W] of one pass
+  Shape images;                              // [B,C,H,W] of one pass
   std::vector<TrainedParameter> parameters;  // all of the graph's, in its order
   TrainerState::Tensors weights;
 };

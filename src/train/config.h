@@ -38,8 +38,8 @@ struct TrainConfig {
   Json options = Json::object();  // of the model, over those of the preset or the file
   // Data.
   std::string data;
-  std::string val;     // empty: no evaluation
-  int image_size = 0;  // side of the pictures that the model sees; 0: the model's own
+  std::string val;      // empty: no evaluation
+  int image_size = 0;   // side of the pictures that the model sees; 0: the model's own
   int eval_resize = 0;  // side to which pictures are resized before the centre is cut out; 0: the model's own rule
   std::optional<std::array<float, 3>> mean;  // of pixels 0…255; none: the model's own
   std::optional<std::array<float, 3>> std;
@@ -60,7 +60,8 @@ struct TrainConfig {
   double clip = 0;       // norm of the gradient; 0: any
   double drop_path = 0;  // probability of leaving out the last block's branches, rising linearly from 0 at the first
   double ema = 0;        // decay of the averaged weights; 0: none
-  int freeze = 0;        // parts that keep their weights: 1 the embedding, 1 + n the first n blocks as well, −1 all but the head
+  int freeze =
+      0;  // parts that keep their weights: 1 the embedding, 1 + n the first n blocks as well, −1 all but the head
   // How it is computed.
   TrainDType dtype = TrainDType::kF32;
   bool recompute = false;

@@ -37,7 +37,8 @@ std::vector<bool> multiplying(const Graph& graph) {
 
 double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t warmup, std::int64_t steps) {
   if (step < warmup) return config.lr * static_cast<double>(step + 1) / static_cast<double>(warmup);
-  const double way = static_cast<double>(step - warmup) / static_cast<double>(std::max<std::int64_t>(steps - warmup, 1));
+  const double way =
+      static_cast<double>(step - warmup) / static_cast<double>(std::max<std::int64_t>(steps - warmup, 1));
   return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + std::cos(std::numbers::pi * std::min(way, 1.0)));
 }
 

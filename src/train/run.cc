@@ -1,5 +1,7 @@
 #include "train/run.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -60,16 +62,16 @@ class Run {
     validate(config_);
     data_ = open_dataset(config_.data, Split::kTrain);
     if (!config_.val.empty()) val_ = open_dataset(config_.val, Split::kTest);
-    require<ConfigError>(!val_ || val_->classes() == data_->classes(), "train", "{} has {} classes, {} has {}",
-                         config_.data, data_->classes(), config_.val, val_ ? val_->classes() : 0);
+    if (val_) check_classes();
     model_ = starting_model(config_, *data_);
     const Shape images = {config_.batch, model_.architecture->in_channels(), model_.preprocess.crop,
                           model_.preprocess.crop};
     graph_ = training_graph(*model_.architecture, images);
-    trainer_ = make_trainer({.torch = {.cuda = options_.cuda, .threads = options_.threads},
-                             .bf16 = config_.dtype == TrainDType::kBF16,
-                             .recompute = config_.recompute,
-                             .block_prefix = std::string(model_.architecture->block_prefix()),
+    trainer_ = make_trainer({.torch = {.cuda = options_.cuda,
+                                       .threads = options_.threads,
+                                       .fused = true,
+                                       .bf16 = config_.dtype == TrainDType::kBF16,
+                                       .recompute = config_.recompute},
                              .betas = config_.betas,
                              .eps = config_.eps,
                              .clip_norm = config_.clip,
@@ -79,6 +81,7 @@ class Run {
                              .images = images,
                              .parameters = plan_parameters(*graph_, *model_.architecture, config_),
                              .weights = model_.weights});
+    open_loader();
   }
 
   void restore(const RunState& state) {
@@ -87,11 +90,10 @@ class Run {
     best_top1_ = state.best_top1;
     loss_sum_ = state.loss_sum;
     logged_ = state.logged;
+    open_loader();
   }
 
   RunResult operator()() {
-    open_loader();
-    // No name for a file that a run writes again and again: whoever reads it follows it by its lines.
     log_.open(options_.out / run_files::kLog, std::ios::app);
     require<IoError>(log_.is_open(), (options_.out / run_files::kLog).string(), "cannot write the log");
     listener_.started(trainer_->description());
@@ -111,6 +113,16 @@ class Run {
   }
 
  private:
+  // A file of numbers may lack the last classes.
+  void check_classes() const {
+    const std::vector<std::string>& all = data_->class_names();
+    const std::vector<std::string>& some = val_->class_names();
+    const bool fits = some.size() <= all.size() && std::equal(some.begin(), some.end(), all.begin());
+    require<ConfigError>(fits, "train", "the classes of {} ({}) are not those of {} ({})", config_.val,
+                         printable(fmt::format("{}", fmt::join(some, ", ")), 80), config_.data,
+                         printable(fmt::format("{}", fmt::join(all, ", ")), 80));
+  }
+
   LoaderOptions loader_options() const {
     return {.preprocess = model_.preprocess,
             .augment = config_.augment,
@@ -253,7 +265,7 @@ class Run {
   double best_top1_ = -1;
   double loss_sum_ = 0;  // of the steps behind `logged_`
   std::int64_t logged_ = 0;
-  double loss_ = 0;  // of the last line
+  double loss_ = 0;         // of the last line
   Clock::time_point mark_;  // when step `marked_` was done
   std::int64_t marked_ = 0;
 };

@@ -54,9 +54,9 @@ ModelData model_from_file(const TrainConfig& config, const Dataset& dataset) {
   model.update(config.options);
   model["num_classes"] = dataset.classes();
   data.architecture = find_family(data.architecture->family()).configure(model);
-  const auto graph = training_graph(*data.architecture, {1, data.architecture->in_channels(),
-                                                         data.architecture->native_size()[0],
-                                                         data.architecture->native_size()[1]});
+  const auto graph = training_graph(
+      *data.architecture,
+      {1, data.architecture->in_channels(), data.architecture->native_size()[0], data.architecture->native_size()[1]});
   const std::vector<int> layers = layers_of_parameters(*graph, *data.architecture);
   Weights weights = initial_weights(*data.architecture, config.seed);
   std::string wrong;
@@ -73,10 +73,11 @@ ModelData model_from_file(const TrainConfig& config, const Dataset& dataset) {
                            own == data.weights.end() ? "none" : own->second.shape().str());
     }
   }
-  require<WeightError>(wrong.empty(), config.from,
-                       "its weights do not fit the options: {}; pictures of another size need no option, the positional "
-                       "embedding is resized to them",
-                       wrong);
+  require<WeightError>(
+      wrong.empty(), config.from,
+      "its weights do not fit the options: {}; pictures of another size need no option, the positional "
+      "embedding is resized to them",
+      wrong);
   data.weights = std::move(weights);
   data.preprocess = preprocess_of(config, data.preprocess);
   return data;
@@ -108,9 +109,8 @@ ModelData trained_model(const ModelData& start, const TrainConfig& config, const
   Json result = {{"steps", metrics.steps}, {"epochs", metrics.epochs}, {"loss", metrics.loss}};
   if (metrics.top1 >= 0) result["top1"] = metrics.top1;
   if (metrics.top5 >= 0) result["top5"] = metrics.top5;
-  data.provenance = {{"trained_by", fmt::format("weft {}", version())},
-                     {"metrics", result},
-                     {"training", config_to_json(config)}};
+  data.provenance = {
+      {"trained_by", fmt::format("weft {}", version())}, {"metrics", result}, {"training", config_to_json(config)}};
   return data;
 }
 

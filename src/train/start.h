@@ -17,8 +17,8 @@ ModelData starting_model(const TrainConfig& config, const Dataset& data);
 struct TrainingMetrics {
   std::int64_t steps = 0;
   std::int64_t epochs = 0;
-  double loss = 0;    // of the last line of the log
-  double top1 = -1;   // −1: not evaluated
+  double loss = 0;   // of the last line of the log
+  double top1 = -1;  // −1: not evaluated
   double top5 = -1;
 };
 

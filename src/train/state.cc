@@ -50,7 +50,8 @@ void write_state(const fs::path& folder, const RunState& state) {
 RunState read_state(const fs::path& folder) {
   const fs::path path = folder / run_files::kState;
   std::error_code error;
-  require<IoError>(fs::exists(path, error), path.string(), "there is no saved state; is this the folder of a training run?");
+  require<IoError>(fs::exists(path, error), path.string(),
+                   "there is no saved state; is this the folder of a training run?");
   const SafetensorsFile file = read_safetensors(map_file(path));
   const auto found = file.metadata.find(kKey);
   require<IoError>(found != file.metadata.end(), path.string(), "is no state of a training run");

@@ -25,10 +25,10 @@ namespace weft {
 struct RunState {
   TrainConfig config;
   TrainerState trainer;
-  int world = 1;           // processes; the order of the pictures depends on it
-  double best_top1 = -1;   // so far; −1: never evaluated
-  double loss_sum = 0;     // of the steps since the last line of the log
-  std::int64_t logged = 0; // the step of that line
+  int world = 1;            // processes; the order of the pictures depends on it
+  double best_top1 = -1;    // so far; −1: never evaluated
+  double loss_sum = 0;      // of the steps since the last line of the log
+  std::int64_t logged = 0;  // the step of that line
 };
 
 namespace run_files {

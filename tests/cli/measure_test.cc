@@ -96,9 +96,12 @@ TEST_F(EvalCommand, ReadsCifarRecordsFromFilesAndPipes) {
   EXPECT_EQ(from_file["top5"], 0.6);
   Json from_pipe = only_json(run({"-"}, {.input = records}).out);
   EXPECT_EQ(from_pipe["top1"], 0.6);
-  Json limited = only_json(run({"--limit", "6", folder_ / "data.bin"}).out);
-  EXPECT_EQ(limited["pictures"], 6);
-  EXPECT_EQ(limited["top1"], 1.0);
+  Json limited = only_json(run({"--limit", "5", folder_ / "data.bin"}).out);
+  EXPECT_EQ(limited["pictures"], 5);
+  EXPECT_EQ(limited["top1"], 0.6) << "pictures 0, 2, 4, 6, 8";
+  Json first = only_json(run({"--limit", "6", "-"}, {.input = records}).out);
+  EXPECT_EQ(first["pictures"], 6);
+  EXPECT_EQ(first["top1"], 1.0);
 }
 
 TEST_F(EvalCommand, RefusesWhatIsNoCifarFile) {
@@ -113,6 +116,36 @@ TEST_F(EvalCommand, RefusesWhatIsNoCifarFile) {
   expect_error(run({folder_ / "packed.xz"}), 1, "xz -dc");
   expect_error(run({"-"}, {.input = std::string(100, '\0')}), 1, "3073 bytes, got 100");
   expect_error(run({"-"}), 1, "got 0");
+}
+
+std::string big_endian(std::uint32_t number) {
+  std::string text;
+  for (int shift = 24; shift >= 0; shift -= 8) text += static_cast<char>(number >> shift & 0xFF);
+  return text;
+}
+
+TEST_F(EvalCommand, ReadsIdxFilesFromFileAndFolder) {
+  std::string pictures = big_endian(0x803) + big_endian(4) + big_endian(32) + big_endian(32);
+  std::string labels = big_endian(0x801) + big_endian(4);
+  for (unsigned i = 0; i < 4; ++i) {
+    Image image = noise(32, 32, 50 + i);
+    for (std::size_t p = 0; p < image.pixels.size(); ++p) {
+      image.pixels[p] = image.pixels[p - p % 3];
+      if (p % 3 == 0) pictures += static_cast<char>(image.pixels[p]);
+    }
+    labels += static_cast<char>(ranking(image)[i == 0 ? 6 : 0]);
+  }
+  write_text(folder_ / "t10k-images-idx3-ubyte", pictures);
+  write_text(folder_ / "t10k-labels-idx1-ubyte", labels);
+  for (const char* data : {"t10k-images-idx3-ubyte", "."}) {
+    const Outcome outcome = run({folder_ / data});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(only_json(outcome.out)["pictures"], 4);
+    EXPECT_EQ(only_json(outcome.out)["top1"], 0.75);
+  }
+  labels.back() = 9;
+  write_text(folder_ / "t10k-labels-idx1-ubyte", labels);
+  expect_error(run({folder_ / "."}), 1, "has label 9, but the model has 7 classes");
 }
 
 TEST_F(EvalCommand, PrintsForPeople) {

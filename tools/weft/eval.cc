@@ -20,25 +20,26 @@ struct Options {
 void declare(CLI::App& app, Options& o) {
   app.add_option(
          "DATA", o.data,
-         "A folder with a sub-folder of pictures per class, a CIFAR-10 binary file, or - for such a file on the "
-         "standard input")
+         "Folder with a sub-folder of pictures per class, CIFAR-10 binary file, IDX file of pictures (MNIST family, "
+         ".gz too), folder of such files or with train and val folders, or - for a CIFAR-10 file on the standard input")
       ->required();
   o.run.batch = 16;
   o.run.declare(app);
   app.add_option("--limit", o.limit,
-                 "Take so many pictures, of a folder spread over its classes, of a file the first; 0: all (default)")
+                 "Take so many pictures, spread evenly over the data set, of a pipe the first; 0: all (default)")
       ->type_name("N")
       ->check(CLI::NonNegativeNumber);
   app.footer(
-      "Class folders are matched with the model's labels by name where all bear such names, otherwise in sorted order\n"
-      "(ImageNet's n01440764, …). Pictures that cannot be read are told on stderr, left out, and make the exit code "
-      "1.\n"
+      "Classes are matched with the model's labels by name where all bear such names, otherwise by their numbers or,\n"
+      "folders, in sorted order (ImageNet's n01440764, …). Pictures that cannot be read are told on stderr, left out,\n"
+      "and make the exit code 1.\n"
       "Times include decoding. JSON: {\"model\", \"data\", \"dtype\", \"pictures\", \"failed\", \"top1\", \"top5\", "
       "\"seconds\",\n"
       "\"pictures_per_second\", \"milliseconds_per_picture\"}, top1 and top5 being fractions of the pictures read.\n\n"
       "Examples:\n"
       "  xz -dc cifar10_test.bin.xz | weft eval -\n"
-      "  weft eval --model vrwkv_t.safetensors imagenet/val --limit 1000");
+      "  weft eval --model vrwkv_t.safetensors imagenet/val --limit 1000\n"
+      "  weft eval --model digits.safetensors t10k-images-idx3-ubyte.gz");
 }
 
 struct Score {
@@ -53,15 +54,6 @@ struct Score {
     if (std::ranges::find(predictions, label, &Prediction::index) != predictions.end()) ++top5;
   }
 };
-
-NextSource limited(NextSource next, std::int64_t limit) {
-  if (limit == 0) return next;
-  return [next = std::move(next), left = limit]() mutable -> std::optional<PictureSource> {
-    if (left == 0) return std::nullopt;
-    --left;
-    return next();
-  };
-}
 
 void run_batch(const Session& session, Batch& batch, Score& score, Progress& progress) {
   std::vector<std::vector<Prediction>> predictions;
@@ -84,11 +76,10 @@ int run(const Options& o) {
   if (model.classes() == 0)
     throw UnsupportedError(fmt::format("{}: a bare backbone has no classes", pictures.path.string()));
   LabelledData data = open_labelled_data(o.data, model.labels(), model.classes(), o.limit);
-  const std::int64_t total = o.limit > 0 && (data.count < 0 || o.limit < data.count) ? o.limit : data.count;
-  PictureStream stream(limited(std::move(data.next), o.limit), pictures.stream);
+  PictureStream stream(std::move(data.next), pictures.stream);
   const Session session(model, pictures.session);
   Score score;
-  Progress progress(total);
+  Progress progress(data.count);
   const auto start = std::chrono::steady_clock::now();
   for (Batch batch = stream.next(); !batch.empty(); batch = stream.next()) {
     run_batch(session, batch, score, progress);

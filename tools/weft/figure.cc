@@ -60,8 +60,8 @@ struct Axis {
   double low, high;
   double begin, end;
   double place(double value) const {
-    const double share = scale == Scale::kLinear ? (value - low) / (high - low)
-                                                 : std::log(value / low) / std::log(high / low);
+    const double share =
+        scale == Scale::kLinear ? (value - low) / (high - low) : std::log(value / low) / std::log(high / low);
     return begin + (end - begin) * share;
   }
 };
@@ -173,7 +173,9 @@ std::string draw_line(const std::vector<Point>& points, const Axis& x, const Axi
     const double left = x.place(p.x);
     const double top = y.place(p.y);
     path += fmt::format("{}{:.1f},{:.1f}", path.empty() ? "" : " ", left, top);
-    if (points.size() <= kDots) dots += fmt::format("  <circle class=\"c{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", line % kColours, left, top);
+    if (points.size() <= kDots)
+      dots +=
+          fmt::format("  <circle class=\"c{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", line % kColours, left, top);
   }
   if (sorted.empty()) return "";
   return fmt::format("  <polyline class=\"c{} line\" points=\"{}\"{}/>\n", line % kColours, path, dash(line)) + dots;

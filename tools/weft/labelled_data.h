@@ -1,4 +1,4 @@
-// Pictures whose class is known: folders of classes, and the CIFAR-10 binary format.
+// Pictures whose class is known, as sources for a PictureStream.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +15,11 @@ struct LabelledData {
   std::int64_t count = -1;
 };
 
-/// `path` is a folder with a sub-folder per class, a file of CIFAR-10 records, or "-" for such records on the standard
-/// input. Sub-folders are matched with `labels` by name where they bear such names, else in sorted order with the
-/// classes. With a `limit` (0: none) a folder gives so many pictures, spread evenly over all of its files and so over
-/// its classes. Throws IoError, ConfigError.
+/// `path` is a data set (open_dataset; of one with two parts, the one for tests), or "-" for CIFAR-10 records on the
+/// standard input. Classes are matched with `labels` by name where all of theirs are among these. Else a label that the
+/// format numbers is the model's number of the class, and folders, in order of their names, are the model's classes.
+/// With a `limit` (0: none) so many pictures are given, spread evenly over the data set and so over its classes; of a
+/// pipe the first. Throws IoError, ConfigError.
 LabelledData open_labelled_data(const std::string& path, const std::vector<std::string>& labels, int classes,
                                 std::int64_t limit);
 

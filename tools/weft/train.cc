@@ -1,6 +1,4 @@
 // weft train: weights from pictures whose classes are known.
-#include "train/run.h"
-
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -12,6 +10,7 @@
 #include "core/options.h"
 #include "io/json.h"
 #include "progress.h"
+#include "train/run.h"
 #include "train/state.h"
 #include "training_figure.h"
 
@@ -37,7 +36,7 @@ struct Options {
 
   // What stands on the command line, by key.
   std::vector<std::pair<const char*, const std::string*>> short_forms() const {
-    return {{"data", &data},   {"val", &val},     {"model", &model}, {"from", &from}, {"dtype", &dtype},
+    return {{"data", &data},     {"val", &val},     {"model", &model}, {"from", &from}, {"dtype", &dtype},
             {"epochs", &epochs}, {"batch", &batch}, {"lr", &lr},       {"seed", &seed}};
   }
 };
@@ -190,8 +189,9 @@ int run(const Options& o) {
     config = config_of(o);
   } else {
     const auto given = o.short_forms();
-    const bool other = !o.config.empty() || !o.set.empty() ||
-                       std::any_of(given.begin() + 2, given.end(), [](const auto& form) { return !form.second->empty(); });
+    const bool other =
+        !o.config.empty() || !o.set.empty() ||
+        std::any_of(given.begin() + 2, given.end(), [](const auto& form) { return !form.second->empty(); });
     if (other) fail_usage("--resume goes on with the run's own configuration; only --data and --val may be given anew");
     config = read_state(options.out).config;
   }

@@ -26,13 +26,12 @@ void draw_training(const std::filesystem::path& run) {
     add("val_top1", top1, 100);
     add("lr", rate);
   }
-  const Figure figure{.title = "Training",
-                      .x_axis = "steps",
-                      .scale = Scale::kLinear,
-                      .lines = {"training pictures", "validation pictures", "learning rate"},
-                      .panels = {{"loss", {loss, val_loss, {}}},
-                                 {"top-1, %", {{}, top1, {}}},
-                                 {"learning rate", {{}, {}, rate}}}};
+  const Figure figure{
+      .title = "Training",
+      .x_axis = "steps",
+      .scale = Scale::kLinear,
+      .lines = {"training pictures", "validation pictures", "learning rate"},
+      .panels = {{"loss", {loss, val_loss, {}}}, {"top-1, %", {{}, top1, {}}}, {"learning rate", {{}, {}, rate}}}};
   OutputFile file(run / run_files::kCurves);
   file.write(to_svg(figure));
   file.commit();

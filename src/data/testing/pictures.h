@@ -25,6 +25,7 @@ class NoiseDataset : public Dataset {
   int label(std::int64_t i) const override { return static_cast<int>(i % classes()); }
   std::string picture_name(std::int64_t i) const override { return "noise#" + std::to_string(i); }
   const std::string& name() const override { return name_; }
+  bool numbered() const override { return false; }
   const std::vector<std::string>& class_names() const override { return classes_; }
 
  private:

@@ -1,5 +1,7 @@
 #include "io/testing/files.h"
 
+#include <zlib.h>
+
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -31,6 +33,24 @@ void write_text(const fs::path& path, std::string_view text) {
   std::ofstream out(path, std::ios::binary);
   out.write(text.data(), static_cast<std::streamsize>(text.size()));
   if (!out.flush()) throw std::runtime_error("cannot write " + path.string());
+}
+
+std::string gzip(std::string_view text) {
+  constexpr int kGzip = 16;
+  z_stream stream{};
+  if (deflateInit2(&stream, 9, Z_DEFLATED, MAX_WBITS + kGzip, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+    throw std::runtime_error("zlib does not start");
+  }
+  std::string packed(deflateBound(&stream, text.size()), '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  stream.avail_out = static_cast<uInt>(packed.size());
+  const int status = deflate(&stream, Z_FINISH);
+  packed.resize(stream.total_out);
+  deflateEnd(&stream);
+  if (status != Z_STREAM_END) throw std::runtime_error("zlib cannot pack");
+  return packed;
 }
 
 FileBytes as_file(std::string_view text, std::string name) {

@@ -30,6 +30,9 @@ class TemporaryDirectory {
 std::string read_text(const std::filesystem::path& path);
 void write_text(const std::filesystem::path& path, std::string_view text);
 
+/// `text` as a gzip file.
+std::string gzip(std::string_view text);
+
 /// The bytes of `text` under a name, without a copy.
 FileBytes as_file(std::string_view text, std::string name = "x");
 

@@ -1,0 +1,262 @@
+#include "torch/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "api/model_data.h"
+#include "graph/evaluate.h"
+#include "io/testing/files.h"
+#include "models/architecture.h"
+#include "ops/ops.h"
+#include "ops/testing/random.h"
+
+namespace weft {
+namespace {
+
+using testing::refuses;
+using Tensors = TrainerState::Tensors;
+
+// y = x·Wᵀ + b: three features, two classes.
+std::unique_ptr<Graph> affine_graph(const Shape& images) {
+  auto graph = std::make_unique<Graph>("affine", true);
+  const Value x = graph->input("image", {DType::kF32, images});
+  const Value flat = reshape(x, {images[0], images.elements() / images[0]});
+  graph->output("logits", linear(flat, Scope(*graph)["fc"], 2, init::constant(0), init::constant(0)));
+  return graph;
+}
+
+const Shape kImages = {2, 3, 1, 1};
+
+TrainingStart affine_start() {
+  return {.graph = affine_graph,
+          .images = kImages,
+          .parameters = {{.name = "fc.weight", .lr_scale = 0.5, .weight_decay = 0.1}, {.name = "fc.bias"}},
+          .weights = {{"fc.weight", Tensor::of(std::vector<float>{0.5F, -0.25F, 0.75F, 0.1F, 0.2F, -0.3F}, {2, 3})},
+                      {"fc.bias", Tensor::of(std::vector<float>{0.1F, -0.1F}, {2})}}};
+}
+
+TrainingBatch affine_batch(float scale = 1) {
+  return {.images = Tensor::of(std::vector<float>{1 * scale, 2, -1, 0.5F, -0.5F, 3}, kImages),
+          .targets = Tensor::of(std::vector<float>{1, 0, 0.25F, 0.75F}, {2, 2})};
+}
+
+// The same in doubles, by hand.
+struct ByHand {
+  std::vector<double> weights = {0.5F, -0.25F, 0.75F, 0.1F, 0.2F, -0.3F, 0.1F, -0.1F};  // of the product, then the bias
+  std::vector<double> first = std::vector<double>(8), second = std::vector<double>(8), average = weights;
+  int steps = 0;
+
+  // Loss, and the gradient into `gradient`.
+  double loss(const TrainingBatch& batch, std::vector<double>& gradient) const {
+    const auto x = batch.images.data<float>();
+    const auto target = batch.targets.data<float>();
+    double total = 0;
+    gradient.assign(8, 0);
+    for (std::size_t b = 0; b < 2; ++b) {
+      std::array<double, 2> y{};
+      for (std::size_t c = 0; c < 2; ++c) {
+        y[c] = weights[6 + c];
+        for (std::size_t i = 0; i < 3; ++i) y[c] += weights[3 * c + i] * x[3 * b + i];
+      }
+      const double sum = std::log(std::exp(y[0]) + std::exp(y[1]));
+      for (std::size_t c = 0; c < 2; ++c) {
+        total -= target[2 * b + c] * (y[c] - sum) / 2;
+        const double d = (std::exp(y[c] - sum) - target[2 * b + c]) / 2;
+        gradient[6 + c] += d;
+        for (std::size_t i = 0; i < 3; ++i) gradient[3 * c + i] += d * x[3 * b + i];
+      }
+    }
+    return total;
+  }
+  // Algorithm 2 of arXiv:1711.05101, and the average.
+  void step(const TrainerOptions& o, std::vector<double> gradient, double rate, double clip, double ema) {
+    ++steps;
+    double norm = 0;
+    for (const double g : gradient) norm += g * g;
+    norm = std::sqrt(norm);
+    for (std::size_t i = 0; i < 8; ++i) {
+      const double g = clip > 0 && norm > clip ? gradient[i] * clip / norm : gradient[i];
+      first[i] = o.betas[0] * first[i] + (1 - o.betas[0]) * g;
+      second[i] = o.betas[1] * second[i] + (1 - o.betas[1]) * g * g;
+      const double lr = i < 6 ? 0.5 * rate : rate;
+      if (i < 6) weights[i] -= lr * 0.1 * weights[i];
+      weights[i] -= lr * first[i] / (1 - std::pow(o.betas[0], steps)) /
+                    (std::sqrt(second[i] / (1 - std::pow(o.betas[1], steps))) + o.eps);
+      const double keep = std::min(ema, (1.0 + steps) / (10.0 + steps));
+      average[i] = keep * average[i] + (1 - keep) * weights[i];
+    }
+  }
+};
+
+TEST(Trainer, StepsAsTheAlgorithmSays) {
+  for (const double clip : {0.0, 0.2}) {
+    TrainerOptions options{.clip_norm = clip, .ema = 0.9};
+    const auto trainer = load_torch_trainer(options, affine_start());
+    ByHand expected;
+    for (int i = 0; i < 20; ++i) {
+      const std::array batches = {affine_batch(), affine_batch(-2)};
+      std::vector<double> gradient, other;
+      const double loss = (expected.loss(batches[0], gradient) + expected.loss(batches[1], other)) / 2;
+      double norm = 0;
+      for (std::size_t j = 0; j < 8; ++j) {
+        gradient[j] = (gradient[j] + other[j]) / 2;
+        norm += gradient[j] * gradient[j];
+      }
+      const double rate = 0.01 * (i + 1);
+      const StepResult result = trainer->step(batches, rate);
+      // f32 rounds each of some ten operations to 6e-8; AdamW's quotient is of order one.
+      EXPECT_NEAR(result.loss, loss, 3e-6);
+      EXPECT_NEAR(result.gradient_norm, std::sqrt(norm), 3e-6);
+      expected.step(options, gradient, rate, clip, 0.9);
+    }
+    const TrainerState state = trainer->state();
+    EXPECT_EQ(state.steps, 20);
+    const auto compare = [](const Tensors& got, const std::vector<double>& want) {
+      for (std::size_t i = 0; i < 8; ++i) {
+        const float x = i < 6 ? got.at("fc.weight").data<float>()[i] : got.at("fc.bias").data<float>()[i - 6];
+        EXPECT_NEAR(x, want[i], 2e-5);  // 20 steps of at most 0.2 · 6e-8 · 10, and what clipping makes of it
+      }
+    };
+    compare(state.weights, expected.weights);
+    compare(state.first, expected.first);
+    compare(state.second, expected.second);
+    compare(state.average, expected.average);
+    compare(trainer->weights(), expected.average);
+  }
+}
+
+TEST(Trainer, FrozenParametersKeepTheirBits) {
+  TrainingStart start = affine_start();
+  start.parameters[0].frozen = true;
+  const auto trainer = load_torch_trainer({}, start);
+  const std::array batches = {affine_batch()};
+  for (int i = 0; i < 3; ++i) trainer->step(batches, 0.1);
+  const TrainerState state = trainer->state();
+  for (std::size_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(state.weights.at("fc.weight").data<float>()[i], start.weights.at("fc.weight").data<float>()[i]);
+  }
+  EXPECT_NE(state.weights.at("fc.bias").data<float>()[0], 0.1F);
+  EXPECT_FALSE(state.first.contains("fc.weight"));
+}
+
+// A real model, small.
+struct Real {
+  std::unique_ptr<const Architecture> architecture =
+      find_family("vision_rwkv")
+          .configure({{"img_size", {16, 16}}, {"patch_size", 4}, {"embed_dims", 16}, {"depth", 2}, {"num_classes", 4}});
+  Shape images = {4, 3, 16, 16};
+
+  std::unique_ptr<Graph> graph(const Shape& shape) const {
+    auto graph = std::make_unique<Graph>("model", true);
+    const ModelValues values = architecture->build(*graph, graph->input("image", {DType::kF32, shape}), {});
+    graph->output("logits", *values.logits);
+    return graph;
+  }
+  TrainingStart start() const {
+    TrainingStart start{.graph = [this](const Shape& shape) { return graph(shape); },
+                        .images = images,
+                        .parameters = {},
+                        .weights = initial_weights(*architecture, 1)};
+    const auto example = graph(images);
+    for (const int id : example->parameters()) start.parameters.push_back({.name = example->value(id).name});
+    return start;
+  }
+  TrainingBatch batch(unsigned seed, std::int64_t count) const {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    TrainingBatch batch{.images = Tensor(DType::kF32, {count, 3, 16, 16}),
+                        .targets = Tensor::zeros({DType::kF32, {count, 4}})};
+    for (float& x : batch.images.mutable_data<float>()) x = normal(random);
+    for (std::int64_t b = 0; b < count; ++b) batch.targets.mutable_data<float>()[4 * b + random() % 4] = 1;
+    for (int i = 0; i < 4; ++i) {
+      Tensor branch(DType::kF32, {count, 1, 1});
+      for (float& x : branch.mutable_data<float>()) x = random() % 3 == 0 ? 0.0F : 1.5F;
+      batch.branches.push_back(branch);
+    }
+    return batch;
+  }
+};
+
+bool same_bits(const Tensors& a, const Tensors& b) {
+  return a.size() == b.size() && std::ranges::all_of(a, [&](const auto& item) {
+           const auto x = item.second.template data<float>();
+           const auto y = b.at(item.first).template data<float>();
+           return std::ranges::equal(x, y);
+         });
+}
+
+TEST(Trainer, GoesOnFromAStateToTheSameBits) {
+  const Real real;
+  const TrainerOptions options{.clip_norm = 1, .ema = 0.99};
+  const auto straight = load_torch_trainer(options, real.start());
+  for (unsigned i = 0; i < 6; ++i) straight->step(std::array{real.batch(i, 4)}, 1e-2);
+  const auto first = load_torch_trainer(options, real.start());
+  for (unsigned i = 0; i < 3; ++i) first->step(std::array{real.batch(i, 4)}, 1e-2);
+  const auto second = load_torch_trainer(options, real.start());
+  second->restore(first->state());
+  for (unsigned i = 3; i < 6; ++i) second->step(std::array{real.batch(i, 4)}, 1e-2);
+  const TrainerState a = straight->state();
+  const TrainerState b = second->state();
+  EXPECT_EQ(a.steps, b.steps);
+  EXPECT_TRUE(same_bits(a.weights, b.weights));
+  EXPECT_TRUE(same_bits(a.first, b.first));
+  EXPECT_TRUE(same_bits(a.second, b.second));
+  EXPECT_TRUE(same_bits(a.average, b.average));
+  EXPECT_FALSE(same_bits(a.weights, first->state().weights));
+}
+
+TEST(Trainer, LearnsABatchByHeart) {
+  const Real real;
+  const auto trainer = load_torch_trainer({.clip_norm = 1}, real.start());
+  const TrainingBatch batch = real.batch(0, 4);
+  double loss = 0;
+  for (int i = 0; i < 60; ++i) loss = trainer->step(std::array{batch}, 5e-3).loss;
+  EXPECT_LT(loss, 0.2);
+}
+
+TEST(Trainer, LogitsAreTheModelsOwn) {
+  const Real real;
+  const auto trainer = load_torch_trainer({}, real.start());
+  const Tensor images = real.batch(3, 2).images;  // another batch size than it trains with
+  const Tensor got = trainer->logits(images);
+  Graph plain("model");
+  const ModelValues values = real.architecture->build(plain, plain.input("image", {DType::kF32, images.shape()}), {});
+  plain.output("logits", *values.logits);
+  const Tensor want = evaluate_reference(plain, trainer->weights(), std::array{images})[0];
+  for (std::size_t i = 0; i < 8; ++i) {
+    EXPECT_NEAR(got.data<float>()[i], want.data<double>()[i], 1e-5);  // logits of order 0.1 in f32
+  }
+}
+
+TEST(Trainer, NamesTheFirstLayerThatGivesANaN) {
+  const Real real;
+  TrainingStart start = real.start();
+  const float huge = 3e38F;
+  for (float& x : start.weights.at("backbone.layers.1.ffn.key.weight").mutable_data<float>()) x = huge;
+  const auto trainer = load_torch_trainer({}, start);
+  EXPECT_TRUE(refuses([&] { trainer->step(std::array{real.batch(0, 4)}, 1e-3); }, "[backbone.layers.1.ffn] "));
+  EXPECT_EQ(trainer->state().steps, 0);
+  TrainingBatch broken = real.batch(0, 4);
+  broken.images.mutable_data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(refuses([&] { load_torch_trainer({}, real.start())->step(std::array{broken}, 1e-3); }, "picture"));
+}
+
+TEST(Trainer, RefusesWhatDoesNotFit) {
+  const Real real;
+  TrainingStart start = real.start();
+  start.weights.erase("head.fc.bias");
+  EXPECT_TRUE(refuses([&] { load_torch_trainer({}, start); }, "head.fc.bias"));
+  const auto trainer = load_torch_trainer({}, real.start());
+  TrainingBatch batch = real.batch(0, 4);
+  batch.targets = Tensor::zeros({DType::kF32, {4, 5}});
+  EXPECT_TRUE(refuses([&] { trainer->step(std::array{batch}, 1e-3); }, "targets must be [4,4], got [4,5]"));
+  TrainerState state = trainer->state();
+  state.first.clear();
+  EXPECT_TRUE(refuses([&] { trainer->restore(state); }, "first moments"));
+}
+
+}  // namespace
+}  // namespace weft

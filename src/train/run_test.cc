@@ -1,0 +1,275 @@
+#include "train/run.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "api/model_data.h"
+#include "core/options.h"
+#include "data/testing/pictures.h"
+#include "io/testing/files.h"
+#include "train/state.h"
+#include "weft/model.h"
+
+namespace weft {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::read_text;
+using testing::refuses;
+using testing::TemporaryDirectory;
+using testing::write_text;
+
+// Stands in for libtorch: every weight moves by what it sees, so that the bits tell whether a run saw the same pictures
+// at the same rates in the same order.
+class CountingTrainer final : public Trainer {
+ public:
+  explicit CountingTrainer(const TrainingStart& start) {
+    for (const auto& [name, tensor] : start.weights) state_.weights.emplace(name, tensor.clone());
+  }
+  std::string description() const override { return "counting"; }
+  StepResult step(std::span<const TrainingBatch> batches, double learning_rate) override {
+    double sum = 0;
+    for (const TrainingBatch& batch : batches) {
+      for (const float x : batch.images.data<float>()) sum += x;
+      for (const Tensor& branch : batch.branches) sum += branch.data<float>()[0];
+    }
+    if (state_.steps == nan_at) throw NumericError("[here] gave a NaN");
+    ++state_.steps;
+    for (auto& [name, tensor] : state_.weights) {
+      for (float& x : tensor.mutable_data<float>()) x += static_cast<float>(1e-4 * learning_rate * std::sin(sum));
+    }
+    return {.loss = 2 + std::sin(sum), .gradient_norm = 1};
+  }
+  Tensor logits(const Tensor&) override { throw Error("[test] the CPU engine judges"); }
+  TrainerState::Tensors weights() const override { return state().weights; }
+  TrainerState state() const override {
+    TrainerState copy{.steps = state_.steps};
+    for (const auto& [name, tensor] : state_.weights) copy.weights.emplace(name, tensor.clone());
+    return copy;
+  }
+  void restore(const TrainerState& state) override {
+    state_.steps = state.steps;
+    for (auto& [name, tensor] : state_.weights) tensor = state.weights.at(name).clone();
+  }
+
+  std::int64_t nan_at = -1;
+
+ private:
+  TrainerState state_;
+};
+
+class Listener final : public RunListener {
+ public:
+  void started(std::string_view) override {}
+  void stepped(const StepReport& report) override { steps.push_back(report); }
+  void evaluated(const EvalReport& report) override { evaluations.push_back(report); }
+  void warned(std::string_view text) override { warnings.emplace_back(text); }
+  bool stop_requested() override { return std::ssize(steps) == stop_at; }
+
+  std::int64_t stop_at = -1;
+  std::vector<StepReport> steps;
+  std::vector<EvalReport> evaluations;
+  std::vector<std::string> warnings;
+};
+
+const MakeTrainer kCounting = [](const TrainerOptions&, const TrainingStart& start) {
+  return std::make_shared<CountingTrainer>(start);
+};
+
+class TrainingRun : public ::testing::Test {
+ protected:
+  TrainingRun() {
+    write_records("train.bin", 26);
+    write_records("val.bin", 9);
+    config_ = find_recipe("small").config;
+    config_.data = (folder_ / "train.bin").string();
+    config_.val = (folder_ / "val.bin").string();
+    config_.options = {{"patch_size", 8}, {"embed_dims", 8}, {"depth", 2}};
+    config_.batch = 4;  // 6 steps an epoch
+    config_.epochs = 3;
+    config_.log_every = 4;
+    config_.drop_path = 0.3;
+  }
+
+  void write_records(const char* name, int count) const {
+    std::string bytes;
+    for (int i = 0; i < count; ++i) bytes += testing::cifar_record(testing::noise_picture(32, 32, 100 + i), i % 10);
+    write_text(folder_ / name, bytes);
+  }
+  RunOptions options(const char* out) const { return {.out = folder_ / out, .threads = 1, .workers = 1}; }
+
+  TemporaryDirectory folder_;
+  TrainConfig config_;
+  Listener listener_;
+};
+
+// Lines of a log without what depends on time.
+std::vector<Json> timeless(const fs::path& log) {
+  std::vector<Json> lines;
+  std::istringstream text(read_text(log));
+  for (std::string line; std::getline(text, line);) {
+    lines.push_back(Json::parse(line));
+    lines.back().erase("pictures_per_second");
+  }
+  return lines;
+}
+
+TEST_F(TrainingRun, WritesModelsStateAndLog) {
+  config_.save_every = 2;
+  config_.weights = WeightDType::kBF16;
+  const RunResult result = train(config_, options("run"), kCounting, listener_);
+  EXPECT_TRUE(result.finished);
+  EXPECT_EQ(result.steps, 18);
+  EXPECT_EQ(listener_.steps.size(), 18U);
+  EXPECT_EQ(listener_.evaluations.size(), 3U);
+  EXPECT_EQ(listener_.evaluations.back().pictures, 9);
+  EXPECT_TRUE(listener_.warnings.empty());
+  const fs::path run = folder_ / "run";
+  for (const char* const name : {"last.safetensors", "best.safetensors", "epoch-0002.safetensors"}) {
+    const Model model = Model::load(run / name);
+    EXPECT_EQ(model.labels().size(), 10U);
+    EXPECT_EQ(model.labels()[3], "cat");
+    EXPECT_EQ(model.preprocess().crop, 32);
+    EXPECT_FLOAT_EQ(model.preprocess().mean[0], 125.307F);
+  }
+  EXPECT_FALSE(fs::exists(run / "epoch-0003.safetensors"));
+  TrainConfig saved;
+  config_from_json(Json::parse(read_text(run / "config.json")), saved, "config.json");
+  EXPECT_EQ(saved, config_);
+  int steps = 0, evaluations = 0;
+  for (const Json& line : timeless(run / "log.jsonl")) {
+    steps += line.contains("loss");
+    evaluations += line.contains("val_top1");
+  }
+  EXPECT_EQ(steps, 5);  // 4, 8, 12, 16, 18
+  EXPECT_EQ(evaluations, 3);
+}
+
+TEST_F(TrainingRun, ResumedIsAsIfNeverInterrupted) {
+  for (const int accumulate : {1, 2}) {
+    config_.accumulate = accumulate;
+    const fs::path whole = folder_ / fmt::format("whole{}", accumulate);
+    Listener straight;
+    RunOptions all = options("");
+    all.out = whole;
+    train(config_, all, kCounting, straight);
+    for (const std::int64_t stop : {1, 4, 5, 7}) {
+      Listener first, second;
+      RunOptions part = all;
+      part.out = folder_ / fmt::format("part{}-{}", accumulate, stop);
+      part.stop_after = stop;
+      EXPECT_FALSE(train(config_, part, kCounting, first).finished);
+      // What a process that was killed later would have left behind.
+      write_text(part.out / "log.jsonl",
+                 read_text(part.out / "log.jsonl") + fmt::format("{{\"step\":{},\"loss\":9}}\n{{\"step\":", stop + 1));
+      part.stop_after = 0;
+      EXPECT_TRUE(resume("", "", part, kCounting, second).finished);
+      EXPECT_EQ(read_text(part.out / "last.safetensors"), read_text(whole / "last.safetensors")) << stop;
+      EXPECT_EQ(read_text(part.out / "state.safetensors"), read_text(whole / "state.safetensors")) << stop;
+      EXPECT_EQ(timeless(part.out / "log.jsonl"), timeless(whole / "log.jsonl")) << stop;
+    }
+  }
+}
+
+TEST_F(TrainingRun, AListenerStopsItAndTheStateIsSaved) {
+  listener_.stop_at = 5;
+  const RunResult result = train(config_, options("run"), kCounting, listener_);
+  EXPECT_FALSE(result.finished);
+  EXPECT_EQ(result.step, 5);
+  EXPECT_EQ(read_state(folder_ / "run").trainer.steps, 5);
+}
+
+TEST_F(TrainingRun, DivergenceLeavesTheLastState) {
+  const MakeTrainer diverging = [](const TrainerOptions&, const TrainingStart& start) {
+    auto trainer = std::make_shared<CountingTrainer>(start);
+    trainer->nan_at = 8;
+    return trainer;
+  };
+  EXPECT_THROW(train(config_, options("run"), diverging, listener_), NumericError);
+  EXPECT_EQ(read_state(folder_ / "run").trainer.steps, 6);  // of the first epoch's end
+}
+
+TEST_F(TrainingRun, AFileThatCannotBeWrittenIsWarnedOfAndTriedAgain) {
+  // A folder in the place of a file is the one thing that not even root can write over.
+  fs::create_directories(folder_ / "run" / "last.safetensors");
+  EXPECT_TRUE(refuses([&] { train(config_, options("run"), kCounting, listener_); }, "last.safetensors"));
+  EXPECT_EQ(listener_.warnings.size(), 2U);  // the third time is the last
+  EXPECT_EQ(listener_.evaluations.size(), 3U);
+}
+
+TEST_F(TrainingRun, RefusesWhatMakesNoSense) {
+  const auto error = [&] { train(config_, options("run"), kCounting, listener_); };
+  const TrainConfig good = config_;
+  config_.batch = 27;
+  EXPECT_TRUE(refuses(error, "27"));
+  config_ = good;
+  config_.options["num_classes"] = 7;
+  EXPECT_TRUE(refuses(error, "the model has 7 classes"));
+  config_ = good;
+  config_.model = "vrwkv_teeny";
+  EXPECT_TRUE(refuses(error, "vrwkv_teeny"));
+  config_ = good;
+  config_.data = (folder_ / "nowhere").string();
+  EXPECT_TRUE(refuses(error, "nowhere"));
+  EXPECT_FALSE(fs::exists(folder_ / "run"));
+  EXPECT_TRUE(refuses([&] { resume("", "", options("run"), kCounting, listener_); }, "no saved state"));
+  config_ = good;
+  listener_.stop_at = 1;
+  train(config_, options("run"), kCounting, listener_);
+  EXPECT_TRUE(refuses(error, "holds a training run already"));
+}
+
+TEST_F(TrainingRun, FineTuningKeepsTheBackboneAndMakesANewHead) {
+  config_.epochs = 1;
+  config_.lr = 0;
+  config_.min_lr = 0;
+  train(config_, options("first"), kCounting, listener_);
+  const std::string file = (folder_ / "first" / "last.safetensors").string();
+  const auto tuned = [&](const char* data, const char* out) {
+    TrainConfig config = config_;
+    config.model = "";
+    config.from = file;
+    config.options = Json::object();
+    config.data = (folder_ / data).string();
+    config.val = "";
+    config.seed = 5;
+    config.mean.reset();
+    Listener listener;
+    train(config, options(out), kCounting, listener);
+    EXPECT_TRUE(listener.evaluations.empty());
+    return Model::load(folder_ / out / "last.safetensors");
+  };
+  const Model first = Model::load(file);
+  const Model same = tuned("train.bin", "same");
+  const auto weight = [](const Model& model, const char* name) {
+    const auto values = model.data().weights.find(name)->second.data<float>();
+    return std::vector<float>(values.begin(), values.end());
+  };
+  for (const char* const name : {"backbone.layers.1.att.key.weight", "backbone.pos_embed", "head.fc.weight"}) {
+    EXPECT_EQ(weight(same, name), weight(first, name)) << name;
+  }
+  EXPECT_EQ(same.preprocess(), first.preprocess());
+}
+
+TEST(RunState, DamagedOrForeignFilesAreToldApart) {
+  TemporaryDirectory folder;
+  write_text(folder / "state.safetensors", "nonsense");
+  EXPECT_TRUE(refuses([&] { read_state(folder.path()); }, "state.safetensors"));
+  RunState state;
+  state.trainer.steps = 7;
+  state.trainer.weights.emplace("a", Tensor::of(std::vector<float>{1, 2}, {2}));
+  state.trainer.second.emplace("a", Tensor::of(std::vector<float>{3, 4}, {2}));
+  state.best_top1 = 0.5;
+  write_state(folder.path(), state);
+  const RunState back = read_state(folder.path());
+  EXPECT_EQ(back.trainer.steps, 7);
+  EXPECT_EQ(back.trainer.weights.at("a").data<float>()[1], 2);
+  EXPECT_EQ(back.trainer.second.at("a").data<float>()[0], 3);
+  EXPECT_TRUE(back.trainer.first.empty());
+  EXPECT_EQ(back.config, state.config);
+}
+
+}  // namespace
+}  // namespace weft
