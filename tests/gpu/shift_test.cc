@@ -49,7 +49,9 @@ ShiftResults run(Element type, const ShiftCase& c) {
   }
   const Queue queue{0, nullptr};
   EXPECT_EQ(shift_forward(type, shape, first, queue), nullptr);
-  if (mixes > 0) EXPECT_EQ(shift_backward(type, shape, second, scratch.data(), queue), nullptr);
+  if (mixes > 0) {
+    EXPECT_EQ(shift_backward(type, shape, second, scratch.data(), queue), nullptr);
+  }
   ShiftResults results{.y = {}, .gx = decoded(gx.bytes(), type, c.x.shape()), .gmix = {}};
   for (const auto& a : y) results.y.push_back(decoded(a->bytes(), type, c.x.shape()));
   for (const auto& a : gmix) results.gmix.push_back(decoded(a->bytes(), real, c.mix[0].shape()));
