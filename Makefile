@@ -16,13 +16,13 @@ FUZZ_SECONDS ?= 60
 
 need = @scripts/need
 peers = @scripts/peers
-sources = git ls-files '*.h' '*.cc'
+sources = git ls-files '*.h' '*.cc' '*.cu'
 
-.PHONY: help build demo test bench instructions format lint asan tsan fuzz clean
+.PHONY: help build demo test gpu-test cuda bench instructions format lint asan tsan fuzz clean
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
-	@awk -F ' ?:.*## ' '/^[a-z]+:.* ## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ' ?:.*## ' '/^[a-z-]+:.* ## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## build the command: build/release/bin/weft
 	$(need) $(BUILD_PACKAGES)
@@ -38,6 +38,15 @@ test: ## build with assertions and run the whole suite
 	cmake --preset dev
 	cmake --build --preset dev --parallel $(JOBS)
 	ctest --preset dev --parallel $(JOBS)
+
+gpu-test: ## build for CUDA, test and measure on this machine's GPU
+	$(need) $(TEST_PACKAGES)
+	@scripts/gpu_test $(JOBS)
+
+cuda: ## compile the CUDA kernels for all GPUs that they are made for
+	$(need) $(TEST_PACKAGES)
+	cmake --preset cuda
+	cmake --build --preset cuda --parallel $(JOBS)
 
 bench: ## measure operators and whole models
 	$(need) $(TEST_PACKAGES)

@@ -42,16 +42,32 @@ endif()
 
 file(GLOB torch_sources CONFIGURE_DEPENDS src/torch/*.cc)
 list(FILTER torch_sources EXCLUDE REGEX "_test\\.cc$|/load\\.cc$")
+set(torch_definitions WEFT_VERSION="${PROJECT_VERSION}")
+# The CUDA kernels, where there is nvcc as well as a libtorch for CUDA.
+set(WEFT_HAS_TORCH_CUDA OFF)
+if(TARGET torch_cuda)
+  list(APPEND torch_definitions WEFT_TORCH_HAS_CUDA)
+  if(WEFT_HAS_CUDA)
+    set(WEFT_HAS_TORCH_CUDA ON)
+  else()
+    message(STATUS "${TORCH_LIBRARY} is for CUDA, but without nvcc weft's kernels for it will be missing")
+  endif()
+endif()
+if(WEFT_HAS_TORCH_CUDA)
+  set(torch_cuda_sources src/torch/cuda/ops.cc $<TARGET_OBJECTS:weft_cuda>)
+  set(torch_cuda_libraries CUDA::cudart_static)
+else()
+  set(torch_cuda_sources src/torch/cuda/without/ops.cc)
+  set(torch_cuda_libraries "")
+endif()
 # What the component needs of weft goes into it, but of that it shows nothing: the program has its own.
-add_library(weft_internal STATIC EXCLUDE_FROM_ALL $<TARGET_OBJECTS:weft_objects>)
-add_library(weft_torch MODULE ${torch_sources})
+add_library(weft_torch MODULE ${torch_sources} ${torch_cuda_sources})
 target_include_directories(weft_torch PRIVATE include)
 # Not -I: libtorch's own headers are <torch/…>, too.
 target_compile_options(weft_torch PRIVATE -iquote ${PROJECT_SOURCE_DIR}/src)
-target_compile_definitions(weft_torch PRIVATE WEFT_VERSION="${PROJECT_VERSION}"
-                                              $<$<TARGET_EXISTS:torch_cuda>:WEFT_TORCH_HAS_CUDA>)
+target_compile_definitions(weft_torch PRIVATE ${torch_definitions})
 target_link_libraries(weft_torch PRIVATE weft_options weft_internal ${weft_dependencies} nlohmann_json::nlohmann_json
-                                         ${torch_libraries})
+                                         ${torch_libraries} ${torch_cuda_libraries})
 target_link_options(weft_torch PRIVATE -Wl,--exclude-libs,ALL -Wl,--as-needed)
 if(NOT WEFT_SANITIZE) # whose names come with the program
   target_link_options(weft_torch PRIVATE -Wl,-z,defs) # a lowering that is missing is to fail here

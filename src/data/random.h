@@ -11,7 +11,7 @@ namespace weft {
 /// the standard library differ between implementations.
 class Random {
  public:
-  explicit Random(std::initializer_list<std::uint64_t> key);
+  Random(std::initializer_list<std::uint64_t> key);
 
   std::uint64_t bits();
   /// [0, 1), of 53 bits.

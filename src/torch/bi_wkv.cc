@@ -9,6 +9,7 @@
 #include "core/threads.h"
 #include "kernel/kernel.h"
 #include "ops/bi_wkv/bi_wkv_grad.h"
+#include "torch/cuda/ops.h"
 #include "torch/lowering.h"
 
 namespace weft::torch_engine {
@@ -182,6 +183,7 @@ struct Mixer : public Function<Mixer> {
     const std::array<Tensor, 4> inputs{k.contiguous(), v.contiguous(), w.contiguous(), u.contiguous()};
     context->save_for_backward({inputs.begin(), inputs.end()});
     context->saved_data["wkv"] = static_cast<std::int64_t>(wkv);
+    if (has_cuda_wkv(k)) return cuda_wkv(inputs, wkv);
     return has_kernels(k) ? scan(inputs, wkv) : bi_wkv_tree(k, v, w, u, wkv);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -190,8 +192,9 @@ struct Mixer : public Function<Mixer> {
     const std::array<Tensor, 4> inputs{saved[0], saved[1], saved[2], saved[3]};
     const auto wkv = static_cast<Wkv>(context->saved_data["wkv"].toInt());
     const Tensor gradient = gradients[0].contiguous();
-    variable_list result =
-        has_kernels(inputs[0]) ? scan_backward(inputs, gradient, wkv) : tree_backward(inputs, gradient, wkv);
+    variable_list result = has_cuda_wkv(inputs[0])  ? cuda_wkv_backward(inputs, gradient, wkv)
+                           : has_kernels(inputs[0]) ? scan_backward(inputs, gradient, wkv)
+                                                    : tree_backward(inputs, gradient, wkv);
     result.emplace_back();  // of wkv
     return result;
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "torch/cuda/ops.h"
+
 namespace weft::torch_engine {
 namespace {
 
@@ -27,6 +29,7 @@ void copy_shifted(const Tensor& x, const Tensor& y, std::int64_t axis, std::int6
 }
 
 Tensor shifted(const Tensor& x, const weft::QShift& q) {
+  if (has_cuda_shift(x, q)) return cuda_shift(x, q);
   const std::int64_t channels = x.size(2);
   const Tensor from = x.reshape({x.size(0), q.height, q.width, channels});
   const Tensor to = at::zeros(from.sizes(), x.options());

@@ -12,48 +12,35 @@
 #include <cmath>
 
 #include "kernel/math-inl.h"
-#include "kernel/simd.h"
+#include "torch/tile_kernels-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::torch_engine::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
 using weft::HWY_NAMESPACE::abs_x_erf;
 using weft::HWY_NAMESPACE::exp_in_range;
-using weft::HWY_NAMESPACE::load_n;
-using weft::HWY_NAMESPACE::store_bf16;
-using weft::HWY_NAMESPACE::store_bf16_n;
-using weft::HWY_NAMESPACE::store_n;
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
 
-HWY_INLINE V set(float value) { return hn::Set(D(), value); }
+enum class Store : std::uint8_t { kSet, kAdd, kBF16 };
 
-// Calls f(load, store, at) for each vector of `count` elements: load(from) and store(v, to) take pointers to where a
-// row begins.
-template <class F>
-HWY_INLINE void for_each_vector(std::size_t count, F&& f) {
-  const D d;
-  const std::size_t lanes = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) {
-    f([&](const float* from) HWY_ATTR { return hn::LoadU(d, from + i); },
-      [&](V v, float* to) HWY_ATTR { hn::StoreU(v, d, to + i); });
-  }
-  if (i < count) {
-    f([&](const float* from) HWY_ATTR { return load_n(d, from + i, count - i); },
-      [&](V v, float* to) HWY_ATTR { store_n(v, d, to + i, count - i); });
-  }
-}
-
-template <std::size_t kInputs, bool kAdds, class F, std::size_t... kInput>
-HWY_INLINE void map_rows(F&& f, std::array<Operand, kInputs> in, float* y, std::int64_t rows, std::size_t columns,
+template <std::size_t kInputs, Store kStore, class F, std::size_t... kInput>
+HWY_INLINE void map_rows(F&& f, std::array<Operand, kInputs> in, Target y, std::int64_t rows, std::size_t columns,
                          std::index_sequence<kInput...>) {
-  for (; rows > 0; --rows, y += columns) {
-    for_each_vector(columns, [&](auto load, auto store) HWY_ATTR {
-      const V value = f(load(in[kInput].at)...);
-      store(kAdds ? hn::Add(load(y), value) : value, y);
+  const std::size_t lanes = hn::Lanes(D());
+  for (; rows > 0; --rows, y = y.behind(static_cast<std::int64_t>(columns))) {
+    std::size_t i = 0;
+    if constexpr (kStore == Store::kBF16) {  // two at once, which pack into one
+      for (; i + 2 * lanes <= columns; i += 2 * lanes) {
+        store_bf16(f(Whole{i}(in[kInput].at)...), f(Whole{i + lanes}(in[kInput].at)...), D(), y.bf16() + i);
+      }
+    }
+    for_each_vector(columns - i, [&](auto load, auto store) HWY_ATTR {
+      const V value = f(load(in[kInput].at + i)...);
+      if constexpr (kStore == Store::kBF16) {
+        store(value, y.bf16() + i);
+      } else {
+        store(kStore == Store::kAdd ? hn::Add(load(y.at + i), value) : value, y.at + i);
+      }
     });
     ((in[kInput].at += in[kInput].is_row ? 0 : columns), ...);
   }
@@ -68,8 +55,9 @@ HWY_INLINE void map_with(F&& f, std::span<const Operand> in, Target y, std::int6
     rows = 1;
   }
   constexpr auto kAll = std::make_index_sequence<kInputs>();
-  if (y.adds) return map_rows<kInputs, true>(f, inputs, y.at, rows, columns, kAll);
-  map_rows<kInputs, false>(f, inputs, y.at, rows, columns, kAll);
+  if (y.is_bf16) return map_rows<kInputs, Store::kBF16>(f, inputs, y, rows, columns, kAll);
+  if (y.adds) return map_rows<kInputs, Store::kAdd>(f, inputs, y, rows, columns, kAll);
+  map_rows<kInputs, Store::kSet>(f, inputs, y, rows, columns, kAll);
 }
 
 // Beyond the bounds the result is 1 or less than the smallest normal number.
@@ -147,12 +135,6 @@ void add_products_tile(const float* g, const float* x, float* sum, std::int64_t 
   });
 }
 
-template <class Load, class Store>
-HWY_INLINE void put(V value, Target to, std::size_t offset, Load&& load, Store&& store) {
-  if (to.adds) value = hn::Add(value, load(to.at + offset));
-  store(value, to.at + offset);
-}
-
 void lerp_backward_tile(const float* g, const float* x, const float* s, const float* m, Target gx, Target gs,
                         float* mix, std::int64_t rows, std::size_t columns) {
   for_each_vector(columns, [&](auto load, auto store) HWY_ATTR {
@@ -174,42 +156,65 @@ struct Moments {
   float mean, factor;  // the factor is 1/√(variance + eps)
 };
 
-HWY_INLINE Moments moments_of(const float* x, std::size_t columns, float eps) {
+std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+// Σ over the row of f(x).
+template <class F>
+HWY_INLINE float sum_over(const float* x, std::size_t columns, F&& f) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
-  const auto count = static_cast<float>(columns);
-  const auto sum_of = [&](auto f) HWY_ATTR {
-    V even = hn::Zero(d), odd = even;
-    std::size_t i = 0;
-    for (; i + 2 * lanes <= columns; i += 2 * lanes) {
-      even = hn::Add(even, f(hn::LoadU(d, x + i)));
-      odd = hn::Add(odd, f(hn::LoadU(d, x + i + lanes)));
-    }
-    for (; i + lanes <= columns; i += lanes) even = hn::Add(even, f(hn::LoadU(d, x + i)));
-    if (i < columns) {
-      const V last = f(load_n(d, x + i, columns - i));
-      odd = hn::Add(odd, hn::IfThenElseZero(hn::FirstN(d, columns - i), last));
-    }
-    return hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
-  };
-  const float mean = sum_of([](V v) HWY_ATTR { return v; }) / count;
-  const V center = set(mean);
-  const float squares = sum_of([&](V v) HWY_ATTR {
-    const V difference = hn::Sub(v, center);
-    return hn::Mul(difference, difference);
-  });
-  return {mean, 1 / std::sqrt(squares / count + eps)};
+  V even = hn::Zero(d), odd = even;
+  std::size_t i = 0;
+  for (; i + 2 * lanes <= columns; i += 2 * lanes) {
+    even = hn::Add(even, f(hn::LoadU(d, x + i)));
+    odd = hn::Add(odd, f(hn::LoadU(d, x + i + lanes)));
+  }
+  for (; i + lanes <= columns; i += lanes) even = hn::Add(even, f(hn::LoadU(d, x + i)));
+  if (i < columns) {
+    odd = hn::Add(odd, hn::IfThenElseZero(hn::FirstN(d, columns - i), f(load_n(d, x + i, columns - i))));
+  }
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
 }
 
-void norm_forward_tile(const float* x, const float* gamma, const float* beta, float* y, std::int64_t rows,
-                       std::size_t columns, float eps) {
-  for (; rows > 0; --rows, x += columns, y += columns) {
-    const Moments moments = moments_of(x, columns, eps);
-    const V mean = set(moments.mean);
-    const V factor = set(moments.factor);
-    for_each_vector(columns, [&](auto load, auto store) HWY_ATTR {
-      store(hn::MulAdd(hn::Mul(hn::Sub(load(x), mean), factor), load(gamma), load(beta)), y);
+// Of some rows.
+HWY_INLINE void moments_of(const float* x, std::int64_t rows, std::size_t columns, float eps, Moments* moments) {
+  const auto count = static_cast<float>(columns);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    moments[row].mean = sum_over(x + index(row) * columns, columns, [](V v) HWY_ATTR { return v; }) / count;
+  }
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const V center = set(moments[row].mean);
+    const float squares = sum_over(x + index(row) * columns, columns, [&](V v) HWY_ATTR {
+      const V difference = hn::Sub(v, center);
+      return hn::Mul(difference, difference);
     });
+    moments[row].factor = 1 / std::sqrt(squares / count + eps);
+  }
+}
+
+// Rows whose sums are found before the first is written: the sums of one row wait for each other, those of several do
+// not.
+constexpr std::int64_t kTogether = 8;
+
+void norm_forward_tile(const float* x, const float* gamma, const float* beta, Target y, std::int64_t rows,
+                       std::size_t columns, float eps) {
+  const auto step = static_cast<std::int64_t>(columns);
+  for (; rows > 0; rows -= kTogether) {
+    const std::int64_t together = std::min(rows, kTogether);
+    std::array<Moments, kTogether> moments;
+    moments_of(x, together, columns, eps, moments.data());
+    for (std::int64_t row = 0; row < together; ++row, x += step, y = y.behind(step)) {
+      const V mean = set(moments[index(row)].mean);
+      const V factor = set(moments[index(row)].factor);
+      for_each_vector(columns, [&](auto load, auto store) HWY_ATTR {
+        const V value = hn::MulAdd(hn::Mul(hn::Sub(load(x), mean), factor), load(gamma), load(beta));
+        if (y.is_bf16) {
+          store(value, y.bf16());
+        } else {
+          store(value, y.at);
+        }
+      });
+    }
   }
 }
 
@@ -217,29 +222,43 @@ void norm_forward_tile(const float* x, const float* gamma, const float* beta, fl
 void norm_backward_tile(const float* g, const float* x, const float* gamma, Target gx, float* gamma_sum,
                         float* beta_sum, std::int64_t rows, std::size_t columns, float eps) {
   const auto count = static_cast<float>(columns);
-  for (; rows > 0; --rows, x += columns, g += columns, gx.at += gx ? columns : 0) {
-    const Moments moments = moments_of(x, columns, eps);
-    const V mean = set(moments.mean);
-    const V factor = set(moments.factor);
-    V sum_q = hn::Zero(D());
-    V sum_qz = sum_q;
+  for (; rows > 0; rows -= kTogether) {
+    const std::int64_t together = std::min(rows, kTogether);
+    std::array<Moments, kTogether> moments;
+    std::array<float, kTogether> means_q, means_qz;
+    moments_of(x, together, columns, eps, moments.data());
+    for (std::int64_t row = 0; row < together; ++row) {
+      const V mean = set(moments[index(row)].mean);
+      const V factor = set(moments[index(row)].factor);
+      V sum_q = hn::Zero(D()), sum_qz = sum_q;
+      const std::size_t at = index(row) * columns;
+      for_each_vector(columns, [&](auto load, auto) HWY_ATTR {
+        const V q = hn::Mul(load(g + at), load(gamma));  // 0 beyond the row
+        sum_q = hn::Add(sum_q, q);
+        sum_qz = hn::MulAdd(q, hn::Mul(hn::Sub(load(x + at), mean), factor), sum_qz);
+      });
+      means_q[index(row)] = hn::GetLane(hn::SumOfLanes(D(), sum_q)) / count;
+      means_qz[index(row)] = hn::GetLane(hn::SumOfLanes(D(), sum_qz)) / count;
+    }
     for_each_vector(columns, [&](auto load, auto store) HWY_ATTR {
-      const V gradient = load(g);
-      const V z = hn::Mul(hn::Sub(load(x), mean), factor);
-      const V q = hn::Mul(gradient, load(gamma));  // 0 beyond the row
-      sum_q = hn::Add(sum_q, q);
-      sum_qz = hn::MulAdd(q, z, sum_qz);
-      if (gamma_sum) store(hn::MulAdd(gradient, z, load(gamma_sum)), gamma_sum);
-      if (beta_sum) store(hn::Add(gradient, load(beta_sum)), beta_sum);
+      const V scale = load(gamma);
+      V of_gamma = hn::Zero(D()), of_beta = of_gamma;
+      for (std::int64_t row = 0; row < together; ++row) {
+        const std::size_t at = index(row) * columns;
+        const V factor = set(moments[index(row)].factor);
+        const V z = hn::Mul(hn::Sub(load(x + at), set(moments[index(row)].mean)), factor);
+        const V gradient = load(g + at);
+        of_gamma = hn::MulAdd(gradient, z, of_gamma);
+        of_beta = hn::Add(gradient, of_beta);
+        const V centred = hn::Sub(hn::Mul(gradient, scale), set(means_q[index(row)]));
+        if (gx) put(hn::Mul(factor, hn::NegMulAdd(z, set(means_qz[index(row)]), centred)), gx, at, load, store);
+      }
+      if (gamma_sum) store(hn::Add(load(gamma_sum), of_gamma), gamma_sum);
+      if (beta_sum) store(hn::Add(load(beta_sum), of_beta), beta_sum);
     });
-    if (!gx) continue;
-    const V mean_q = hn::Mul(hn::SumOfLanes(D(), sum_q), set(1 / count));
-    const V mean_qz = hn::Mul(hn::SumOfLanes(D(), sum_qz), set(1 / count));
-    for_each_vector(columns, [&](auto load, auto store) HWY_ATTR {
-      const V z = hn::Mul(hn::Sub(load(x), mean), factor);
-      const V centred = hn::Sub(hn::Mul(load(g), load(gamma)), mean_q);
-      put(hn::Mul(factor, hn::NegMulAdd(z, mean_qz, centred)), gx, 0, load, store);
-    });
+    x += index(together) * columns;
+    g += index(together) * columns;
+    if (gx) gx = gx.behind(together * static_cast<std::int64_t>(columns));
   }
 }
 
@@ -287,7 +306,7 @@ void lerp_backward(const float* g, const float* x, const float* s, const float* 
   HWY_DYNAMIC_DISPATCH(lerp_backward_tile)(g, x, s, m, gx, gs, mix, rows, columns);
 }
 
-void norm_forward(const float* x, const float* gamma, const float* beta, float* y, std::int64_t rows,
+void norm_forward(const float* x, const float* gamma, const float* beta, Target y, std::int64_t rows,
                   std::size_t columns, float eps) {
   HWY_DYNAMIC_DISPATCH(norm_forward_tile)(x, gamma, beta, y, rows, columns, eps);
 }

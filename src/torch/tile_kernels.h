@@ -18,7 +18,13 @@ struct Operand {
 struct Target {
   float* at = nullptr;
   bool adds = false;
+  bool is_bf16 = false;  // what is there, then, are the bits of bf16; nothing is added to these
   explicit operator bool() const { return at != nullptr; }
+  std::uint16_t* bf16() const { return reinterpret_cast<std::uint16_t*>(at); }
+  Target behind(std::int64_t elements) const {
+    if (!is_bf16) return {at + elements, adds};
+    return {reinterpret_cast<float*>(bf16() + elements), adds, true};
+  }
 };
 
 /// y = f(a, b, c). g is the gradient of what the function of the same name without Gradient made.
@@ -49,7 +55,7 @@ void lerp_backward(const float* g, const float* x, const float* s, const float* 
                    std::int64_t rows, std::size_t columns);
 
 /// y = (x − mean)/√(variance + eps)·gamma + beta, row by row.
-void norm_forward(const float* x, const float* gamma, const float* beta, float* y, std::int64_t rows,
+void norm_forward(const float* x, const float* gamma, const float* beta, Target y, std::int64_t rows,
                   std::size_t columns, float eps);
 /// Its gradients for g. gx, and what is added to `gamma_sum` and `beta_sum`, unless they are null.
 void norm_backward(const float* g, const float* x, const float* gamma, Target gx, float* gamma_sum, float* beta_sum,

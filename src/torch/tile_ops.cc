@@ -6,6 +6,7 @@
 
 #include "kernel/onednn_matmul.h"
 #include "ops/ops.h"
+#include "torch/mix_kernels.h"
 
 namespace weft::torch_engine {
 namespace {
@@ -54,19 +55,20 @@ struct Extent {
 class ElementwiseOp : public TileOp {
  public:
   explicit ElementwiseOp(const TileRequest& request)
-      : map_(map_of(request.node.operation)), extent_(request.graph.value(request.node.outputs[0]).type.shape) {
+      : map_(map_of(request.node.nodes[0]->operation)),
+        extent_(request.graph.value(request.node.outputs[0]).type.shape) {
     const Shape& out = request.graph.value(request.node.outputs[0]).type.shape;
     for (const int id : request.node.inputs) {
       meets_.push_back(how_it_meets(request.graph.value(id).type.shape, request.shared[index(id)], out));
     }
-    if (const auto* scale = request.node.operation.as<Scale>()) factor_ = scale->factor;
+    if (const auto* scale = request.node.nodes[0]->operation.as<Scale>()) factor_ = scale->factor;
   }
 
   void forward(const TileArgs& args) const noexcept override {
     by_parts(args.entries, [&](std::int64_t offset, std::int64_t rows) {
       std::array<Operand, 3> in;
       for (std::size_t i = 0; i < meets_.size(); ++i) in[i] = operand(args, i, offset);
-      map(map_, {in.data(), meets_.size()}, {args.out + offset}, rows, index(extent_.columns), factor_);
+      map(map_, {in.data(), meets_.size()}, args.out[0].behind(offset), rows, index(extent_.columns), factor_);
     });
   }
 
@@ -99,11 +101,11 @@ class SumOp final : public ElementwiseOp {
         Target to = args.gin[i];
         if (!to) continue;
         if (meets_[i] == Meets::kRow) {
-          add_rows(args.g + offset, to.at, rows, index(extent_.columns));
+          add_rows(args.g[0] + offset, to.at, rows, index(extent_.columns));
           continue;
         }
-        if (meets_[i] == Meets::kEntries) to.at += offset;
-        const Operand g{args.g + offset};
+        if (meets_[i] == Meets::kEntries) to = to.behind(offset);
+        const Operand g{args.g[0] + offset};
         map(Map::kCopy, {&g, 1}, to, rows, index(extent_.columns));
       }
     });
@@ -119,12 +121,12 @@ class ProductOp final : public ElementwiseOp {
       for (std::size_t i = 0; i < 2; ++i) {
         Target to = args.gin[i];
         if (!to) continue;
-        const std::array<Operand, 2> factors{Operand{args.g + offset}, operand(args, 1 - i, offset)};
+        const std::array<Operand, 2> factors{Operand{args.g[0] + offset}, operand(args, 1 - i, offset)};
         if (meets_[i] == Meets::kRow) {
           add_rows_of_products(factors[0].at, factors[1].at, to.at, rows, index(extent_.columns));
           continue;
         }
-        if (meets_[i] == Meets::kEntries) to.at += offset;
+        if (meets_[i] == Meets::kEntries) to = to.behind(offset);
         map(Map::kMul, factors, to, rows, index(extent_.columns));
       }
     });
@@ -136,7 +138,7 @@ class LerpOp final : public ElementwiseOp {
   using ElementwiseOp::ElementwiseOp;
   bool backward_reads(std::size_t i, std::span<const bool> wanted) const override { return i < 2 && wanted[2]; }
   void backward(const TileArgs& args) const noexcept override {
-    lerp_backward(args.g, args.in[0], args.in[1], args.in[2], args.gin[0], args.gin[1], args.gin[2].at,
+    lerp_backward(args.g[0], args.in[0], args.in[1], args.in[2], args.gin[0], args.gin[1], args.gin[2].at,
                   args.entries * extent_.rows, index(extent_.columns));
   }
 };
@@ -169,7 +171,7 @@ class FunctionOp final : public ElementwiseOp {
     return gradient_ == Map::kSigmoidGradient || gradient_ == Map::kTanhGradient;
   }
   void backward(const TileArgs& args) const noexcept override {
-    const std::array<Operand, 2> in{Operand{args.g}, Operand{backward_reads_result() ? args.out : args.in[0]}};
+    const std::array<Operand, 2> in{Operand{args.g[0]}, Operand{backward_reads_result() ? args.out[0].at : args.in[0]}};
     map(gradient_, in, args.gin[0], args.entries * extent_.rows, index(extent_.columns), factor_);
   }
 
@@ -181,17 +183,17 @@ class NormOp final : public TileOp {
  public:
   explicit NormOp(const TileRequest& request)
       : extent_(request.graph.value(request.node.outputs[0]).type.shape),
-        eps_(request.node.operation.as<LayerNorm>()->eps) {}
+        eps_(request.node.nodes[0]->operation.as<LayerNorm>()->eps) {}
   bool backward_reads(std::size_t, std::span<const bool> wanted) const override { return wanted[0] || wanted[1]; }
   void forward(const TileArgs& args) const noexcept override {
-    norm_forward(args.in[0], args.in[1], args.in[2], args.out, args.entries * extent_.rows, index(extent_.columns),
+    norm_forward(args.in[0], args.in[1], args.in[2], args.out[0], args.entries * extent_.rows, index(extent_.columns),
                  eps_);
   }
   void backward(const TileArgs& args) const noexcept override {
     if (!args.gin[0] && !args.gin[1]) {
-      return add_rows(args.g, args.gin[2].at, args.entries * extent_.rows, index(extent_.columns));
+      return add_rows(args.g[0], args.gin[2].at, args.entries * extent_.rows, index(extent_.columns));
     }
-    norm_backward(args.g, args.in[0], args.in[1], args.gin[0], args.gin[1].at, args.gin[2].at,
+    norm_backward(args.g[0], args.in[0], args.in[1], args.gin[0], args.gin[1].at, args.gin[2].at,
                   args.entries * extent_.rows, index(extent_.columns), eps_);
   }
 
@@ -200,53 +202,55 @@ class NormOp final : public TileOp {
   float eps_;
 };
 
+float* scratch_of(const TileArgs& args) { return reinterpret_cast<float*>(args.scratch); }
+
+MixShape mix_shape(const QShift& q, std::int64_t columns) {
+  return {.height = q.height, .width = q.width, .columns = columns, .pixels = q.pixels, .cuts = q.cuts(columns)};
+}
+
 class ShiftOp final : public TileOp {
  public:
   explicit ShiftOp(const TileRequest& request)
-      : q_(*request.node.operation.as<QShift>()),
-        extent_(request.graph.value(request.node.outputs[0]).type.shape),
-        cuts_(q_.cuts(extent_.columns)) {}
+      : shape_(mix_shape(*request.node.nodes[0]->operation.as<QShift>(),
+                         request.graph.value(request.node.outputs[0]).type.shape[-1])),
+        transpose_(shape_) {
+    transpose_.pixels = -shape_.pixels;
+  }
   bool backward_reads(std::size_t, std::span<const bool>) const override { return false; }
-  void forward(const TileArgs& args) const noexcept override { shift(args.in[0], {args.out}, args.entries, q_.pixels); }
-  // The transpose of a shift by p is the shift by −p.
-  void backward(const TileArgs& args) const noexcept override { shift(args.g, args.gin[0], args.entries, -q_.pixels); }
+  std::size_t scratch_bytes() const override { return index(mix_scratch_floats(shape_)) * sizeof(float); }
+  void forward(const TileArgs& args) const noexcept override {
+    shift(shape_, args.in[0], args.out[0], args.entries, scratch_of(args));
+  }
+  void backward(const TileArgs& args) const noexcept override {
+    shift(transpose_, args.g[0], args.gin[0], args.entries, scratch_of(args));
+  }
 
  private:
-  void shift(const float* from, Target to, std::int64_t entries, std::int64_t pixels) const noexcept {
-    const std::int64_t c = extent_.columns;
-    for (std::int64_t entry = 0; entry < entries; ++entry) {
-      for (std::int64_t y = 0; y < q_.height; ++y) {
-        for (std::int64_t x = 0; x < q_.width; ++x, to.at += c) {
-          const auto group = [&](std::size_t i, std::int64_t from_y, std::int64_t from_x) {
-            const std::int64_t begin = cuts_[i];
-            const std::int64_t end = i + 1 < cuts_.size() ? cuts_[i + 1] : c;
-            const bool inside = from_y >= 0 && from_y < q_.height && from_x >= 0 && from_x < q_.width;
-            copy(inside ? from + (from_y * q_.width + from_x) * c + begin : nullptr, {to.at + begin, to.adds},
-                 end - begin);
-          };
-          group(0, y, x - pixels);
-          group(1, y, x + pixels);
-          group(2, y - pixels, x);
-          group(3, y + pixels, x);
-          group(4, y, x);
-        }
-      }
-      from += extent_.elements();
-    }
+  MixShape shape_, transpose_;
+};
+
+// The shift of x and all lerps of x and the shift. Inputs are x and the mixes.
+class MixOp final : public TileOp {
+ public:
+  explicit MixOp(const TileRequest& request)
+      : shape_(mix_shape(*request.node.nodes[0]->operation.as<QShift>(),
+                         request.graph.value(request.node.outputs[0]).type.shape[-1])) {}
+  bool backward_reads(std::size_t, std::span<const bool> wanted) const override {
+    return std::find(wanted.begin() + 1, wanted.end(), true) != wanted.end();
   }
-  static void copy(const float* from, Target to, std::int64_t count) noexcept {
-    if (from && to.adds) {
-      for (std::int64_t i = 0; i < count; ++i) to.at[i] += from[i];
-    } else if (from) {
-      std::copy_n(from, count, to.at);
-    } else if (!to.adds) {
-      std::fill_n(to.at, count, 0.0F);
-    }
+  std::size_t scratch_bytes() const override { return index(mix_scratch_floats(shape_)) * sizeof(float); }
+  void forward(const TileArgs& args) const noexcept override {
+    mix_forward(shape_, args.in[0], args.in.subspan(1), args.out, args.entries, scratch_of(args));
+  }
+  void backward(const TileArgs& args) const noexcept override {
+    std::array<float*, kMaxMixes> sums{};
+    for (std::size_t i = 1; i < args.gin.size(); ++i) sums[i - 1] = args.gin[i].at;
+    mix_backward(shape_, args.g, args.in[0], args.in.subspan(1), args.gin[0], {sums.data(), args.gin.size() - 1},
+                 args.entries, scratch_of(args));
   }
 
-  QShift q_;
-  Extent extent_;
-  std::array<std::int64_t, 5> cuts_;
+ private:
+  MixShape shape_;
 };
 
 // y = x·Wᵀ + b, gx = gy·W, gW = gyᵀ·x, gb = Σ gy.
@@ -254,10 +258,12 @@ class LinearOp final : public TileOp {
  public:
   explicit LinearOp(const TileRequest& request)
       : rows_(Extent(request.graph.value(request.node.outputs[0]).type.shape).rows),
-        k_(request.graph.value(request.node.inputs[1]).type.shape[1]),
         n_(request.graph.value(request.node.inputs[1]).type.shape[0]),
+        k_(request.graph.value(request.node.inputs[1]).type.shape.elements() / n_),
         entries_(request.entries),
         bf16_(request.bf16),
+        x_is_bf16_(request.bf16_values.contains(request.node.inputs[0])),
+        g_is_bf16_(request.bf16_gradients.contains(request.node.outputs[0])),
         tile_(products(request.entries)) {
     if (request.rest > 0) rest_.emplace(products(request.rest));
     for (const Products* some : {&tile_, rest_ ? &*rest_ : nullptr}) {
@@ -280,25 +286,26 @@ class LinearOp final : public TileOp {
 
   void forward(const TileArgs& args) const noexcept override {
     const std::int64_t rows = args.entries * rows_;
-    of(args).y.run(rounded(args.in[0], rows * k_, args.scratch + matmul_bytes_), weight(args), args.out, args.scratch);
+    of(args).y.run(rounded(args.in[0], x_is_bf16_, rows * k_, args.scratch + matmul_bytes_), weight(args),
+                   args.out[0].at, args.scratch);
     if (args.in.size() < 3) return;
-    const std::array<Operand, 2> in{Operand{args.out}, Operand{args.in[2], true}};
-    map(Map::kAdd, in, {args.out}, rows, index(n_));
+    const std::array<Operand, 2> in{Operand{args.out[0].at}, Operand{args.in[2], true}};
+    map(Map::kAdd, in, args.out[0], rows, index(n_));
   }
 
   void backward(const TileArgs& args) const noexcept override {
     const std::int64_t rows = args.entries * rows_;
     std::byte* const pad = args.scratch + matmul_bytes_;
     const Products& products = of(args);
-    const void* const g = args.gin[0] || args.gin[1] ? rounded(args.g, rows * n_, pad) : nullptr;
+    const void* const g = args.gin[0] || args.gin[1] ? rounded(args.g[0], g_is_bf16_, rows * n_, pad) : nullptr;
     if (args.gin[0]) {
       (args.gin[0].adds ? products.gx_added : products.gx).run(g, weight(args), args.gin[0].at, args.scratch);
     }
     if (args.gin[1]) {
-      const void* const x = rounded(args.in[0], rows * k_, pad + (bf16_ ? rounded_bytes(rows * n_) : 0));
+      const void* const x = rounded(args.in[0], x_is_bf16_, rows * k_, pad + (bf16_ ? rounded_bytes(rows * n_) : 0));
       products.gw.run(g, x, args.gin[1].at, args.scratch);
     }
-    if (args.gin.size() > 2 && args.gin[2]) add_rows(args.g, args.gin[2].at, rows, index(n_));
+    if (args.gin.size() > 2 && args.gin[2]) add_rows(args.g[0], args.gin[2].at, rows, index(n_));
   }
 
  private:
@@ -324,20 +331,144 @@ class LinearOp final : public TileOp {
     return bf16_ ? static_cast<const void*>(args.prepared) : static_cast<const void*>(args.in[1]);
   }
   // In what is multiplied.
-  const void* rounded(const float* x, std::int64_t elements, std::byte* to) const {
-    if (!bf16_) return x;
+  const void* rounded(const float* x, bool is_bf16, std::int64_t elements, std::byte* to) const {
+    if (!bf16_ || is_bf16) return x;
     round_to_bf16(x, reinterpret_cast<std::uint16_t*>(to), index(elements));
     return to;
   }
 
   std::int64_t rows_;  // of an entry
-  std::int64_t k_, n_;
+  std::int64_t n_, k_;
   std::int64_t entries_;
   bool bf16_;
+  bool x_is_bf16_, g_is_bf16_;  // as they come
   Products tile_;
   std::optional<Products> rest_;
   std::size_t matmul_bytes_ = 0;
 };
+
+// A product of patches.
+class PatchOp final : public TileOp {
+ public:
+  explicit PatchOp(const TileRequest& request)
+      : product_(request),
+        patch_(*request.node.nodes[0]->operation.as<PatchEmbed>()),
+        image_(request.graph.value(request.node.inputs[0]).type.shape),
+        grid_h_(patch_.grid_height(image_)),
+        grid_w_(patch_.grid_width(image_)),
+        patch_bytes_((index(request.entries * grid_h_ * grid_w_ * patch_elements()) * sizeof(float) + 63) / 64 * 64) {}
+
+  bool backward_reads(std::size_t, std::span<const bool> wanted) const override { return wanted[1]; }
+  bool is_costly() const override { return true; }
+  std::size_t prepared_bytes() const override { return product_.prepared_bytes(); }
+  void prepare(std::span<const float* const> in, std::byte* prepared) const override { product_.prepare(in, prepared); }
+  std::size_t scratch_bytes() const override { return 2 * patch_bytes_ + product_.scratch_bytes(); }
+
+  void forward(const TileArgs& args) const noexcept override {
+    std::array<const float*, 3> in;
+    product_.forward(of_patches(args, in));
+  }
+  void backward(const TileArgs& args) const noexcept override {
+    std::array<const float*, 3> in;
+    TileArgs of = of_patches(args, in);
+    std::array<Target, 3> gin;
+    std::ranges::copy(args.gin, gin.begin());
+    of.gin = {gin.data(), args.gin.size()};
+    auto* const gradient = reinterpret_cast<float*>(args.scratch + patch_bytes_);
+    if (gin[0]) gin[0] = {gradient};
+    product_.backward(of);
+    if (!args.gin[0]) return;
+    const Target& to = args.gin[0];
+    if (!to.adds) std::fill_n(to.at, args.entries * image_.elements() / image_[0], 0.0F);
+    for_each_run(args.entries, [&](std::int64_t pixel, std::int64_t at, std::int64_t count) {
+      for (std::int64_t i = 0; pixel >= 0 && i < count; ++i) to.at[pixel + i] += gradient[at + i];
+    });
+  }
+
+ private:
+  std::int64_t patch_elements() const { return image_[1] * patch_.patch_h * patch_.patch_w; }
+
+  // The product's arguments, with the patches, when there is an image, in the place of the image.
+  TileArgs of_patches(const TileArgs& args, std::array<const float*, 3>& in) const {
+    auto* const patches = reinterpret_cast<float*>(args.scratch);
+    std::ranges::copy(args.in, in.begin());
+    TileArgs of = args;
+    of.in = {in.data(), args.in.size()};
+    of.scratch = args.scratch + 2 * patch_bytes_;
+    if (!in[0]) return of;
+    in[0] = patches;
+    for_each_run(args.entries, [&](std::int64_t pixel, std::int64_t at, std::int64_t count) {
+      if (pixel >= 0) {
+        std::copy_n(args.in[0] + pixel, count, patches + at);
+      } else {
+        std::fill_n(patches + at, count, 0.0F);
+      }
+    });
+    return of;
+  }
+
+  // Calls f(pixel, at, count) for `count` neighbouring elements of a patch from `at` on: pixels from `pixel` on, or,
+  // with −1, zeros beyond the image. Patches are [C,patch_h,patch_w].
+  template <class F>
+  void for_each_run(std::int64_t entries, F&& f) const {
+    const std::int64_t channels = image_[1], height = image_[2], width = image_[3];
+    std::int64_t at = 0;
+    for (std::int64_t token = 0; token < entries * grid_h_ * grid_w_; ++token) {
+      const std::int64_t entry = token / (grid_h_ * grid_w_);
+      const std::int64_t top = token / grid_w_ % grid_h_ * patch_.patch_h;
+      const std::int64_t left = token % grid_w_ * patch_.patch_w;
+      const std::int64_t inside = std::min<std::int64_t>(patch_.patch_w, width - left);
+      for (std::int64_t plane = entry * channels; plane < (entry + 1) * channels; ++plane) {
+        for (std::int64_t y = top; y < top + patch_.patch_h; ++y, at += patch_.patch_w) {
+          if (y >= height) {
+            f(-1, at, patch_.patch_w);
+            continue;
+          }
+          f((plane * height + y) * width + left, at, inside);
+          if (inside < patch_.patch_w) f(-1, at + inside, patch_.patch_w - inside);
+        }
+      }
+    }
+  }
+
+  LinearOp product_;
+  PatchEmbed patch_;
+  Shape image_;
+  std::int64_t grid_h_, grid_w_;
+  std::size_t patch_bytes_;
+};
+
+// Over the tokens.
+class MeanOp final : public TileOp {
+ public:
+  explicit MeanOp(const TileRequest& request) : extent_(request.graph.value(request.node.inputs[0]).type.shape) {}
+  bool backward_reads(std::size_t, std::span<const bool>) const override { return false; }
+  void forward(const TileArgs& args) const noexcept override {
+    const std::size_t columns = index(extent_.columns);
+    for (std::int64_t entry = 0; entry < args.entries; ++entry) {
+      const Target to = args.out[0].behind(entry * extent_.columns);
+      std::fill_n(to.at, columns, 0.0F);
+      add_rows(args.in[0] + entry * extent_.elements(), to.at, extent_.rows, columns);
+      const Operand sum{to.at};
+      map(Map::kScale, {&sum, 1}, to, 1, columns, 1 / static_cast<float>(extent_.rows));
+    }
+  }
+  void backward(const TileArgs& args) const noexcept override {
+    for (std::int64_t entry = 0; entry < args.entries; ++entry) {
+      const Operand g{args.g[0] + entry * extent_.columns, true};
+      map(Map::kScale, {&g, 1}, args.gin[0].behind(entry * extent_.elements()), extent_.rows, index(extent_.columns),
+          1 / static_cast<float>(extent_.rows));
+    }
+  }
+
+ private:
+  Extent extent_;
+};
+
+bool is_mean_of_tokens(const Operation& operation, const Shape& x) {
+  const auto* mean = operation.as<Mean>();
+  return mean && x.rank() == 3 && (mean->axis == 1 || mean->axis == -2);
+}
 
 }  // namespace
 
@@ -348,7 +479,8 @@ bool can_tile(const Graph& graph, const Graph::Node& node, std::span<const bool>
   const auto is_shared = [&](std::size_t i) { return shared[index(node.inputs[i])]; };
   const auto shape = [&](std::size_t i) -> const Shape& { return graph.value(node.inputs[i]).type.shape; };
   if (node.operation.as<QShift>()) return !is_shared(0);
-  if (node.operation.as<Linear>() || node.operation.as<LayerNorm>()) {
+  if (is_mean_of_tokens(node.operation, shape(0))) return !is_shared(0);
+  if (node.operation.as<Linear>() || node.operation.as<LayerNorm>() || node.operation.as<PatchEmbed>()) {
     if (is_shared(0) || shape(0).rank() < 2 || shape(0).elements() == 0) return false;
     for (std::size_t i = 1; i < node.inputs.size(); ++i) {
       if (!is_shared(i)) return false;
@@ -366,9 +498,59 @@ bool can_tile(const Graph& graph, const Graph::Node& node, std::span<const bool>
          std::ranges::find(meets, Meets::kEntries) != meets.end();
 }
 
+namespace {
+
+// What a tile node is of when there are several nodes in it.
+TileNode gather_mixes(const Graph::Node& shift, std::span<const Graph::Node* const> nodes, std::span<const int> kept) {
+  const int shifted = shift.outputs[0];
+  TileNode mix{.nodes = {&shift}, .inputs = shift.inputs, .outputs = {}};
+  const TileNode alone{.nodes = {&shift}, .inputs = shift.inputs, .outputs = shift.outputs};
+  if (std::ranges::find(kept, shifted) != kept.end()) return alone;
+  for (const Graph::Node* node : nodes) {
+    if (std::ranges::find(node->inputs, shifted) == node->inputs.end()) continue;
+    const bool is_mix = node->operation.as<Lerp>() && node->inputs[0] == shift.inputs[0] && node->inputs[1] == shifted;
+    if (!is_mix || mix.nodes.size() > kMaxMixes) return alone;
+    mix.nodes.push_back(node);
+    mix.inputs.push_back(node->inputs[2]);
+    mix.outputs.push_back(node->outputs[0]);
+  }
+  return mix.outputs.empty() ? alone : mix;
+}
+
+bool is_mix(const TileNode& node) { return node.nodes.size() > 1; }
+
+}  // namespace
+
+std::vector<TileNode> gather(std::span<const Graph::Node* const> nodes, std::span<const int> kept) {
+  std::vector<TileNode> result;
+  std::set<const Graph::Node*> gathered;
+  for (const Graph::Node* node : nodes) {
+    if (gathered.contains(node)) continue;
+    result.push_back(node->operation.as<QShift>() ? gather_mixes(*node, nodes, kept)
+                                                  : TileNode{{node}, node->inputs, node->outputs});
+    gathered.insert(result.back().nodes.begin(), result.back().nodes.end());
+  }
+  return result;
+}
+
+bool can_write_bf16(const TileNode& node) {
+  const Operation& operation = node.nodes[0]->operation;
+  if (is_mix(node) || operation.as<LayerNorm>()) return true;
+  // A sigmoid's and a hyperbolic tangent's own results are what their gradients are computed of.
+  return map_of(operation) != Map::kCopy && !operation.as<Sigmoid>() && !operation.as<Tanh>();
+}
+
+bool can_write_bf16_gradients(const TileNode& node) {
+  const Operation& operation = node.nodes[0]->operation;
+  return map_of(operation) != Map::kCopy && !operation.as<Add>() && !operation.as<Lerp>();
+}
+
 std::unique_ptr<TileOp> make_tile_op(const TileRequest& request) {
-  const Operation& operation = request.node.operation;
+  const Operation& operation = request.node.nodes[0]->operation;
+  if (is_mix(request.node)) return std::make_unique<MixOp>(request);
   if (operation.as<Linear>()) return std::make_unique<LinearOp>(request);
+  if (operation.as<PatchEmbed>()) return std::make_unique<PatchOp>(request);
+  if (operation.as<Mean>()) return std::make_unique<MeanOp>(request);
   if (operation.as<LayerNorm>()) return std::make_unique<NormOp>(request);
   if (operation.as<QShift>()) return std::make_unique<ShiftOp>(request);
   if (operation.as<Add>()) return std::make_unique<SumOp>(request);

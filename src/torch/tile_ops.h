@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -16,12 +17,21 @@
 
 namespace weft::torch_engine {
 
+/// What one tile op does: a node, or several at once.
+struct TileNode {
+  std::vector<const Graph::Node*> nodes;
+  std::vector<int> inputs, outputs;
+};
+
+/// Most inputs, and outputs, of a tile node.
+constexpr std::size_t kMaxTileOperands = 8;
+
 /// What a tile op finds when it runs. Pointers are to the first entry of the tile, or to the whole of what is shared.
 struct TileArgs {
   std::int64_t entries = 0;
   std::span<const float* const> in;  // backward: what it asks for, and what is shared
-  float* out = nullptr;              // backward: when it asks for it, to be read
-  const float* g = nullptr;          // backward: the gradient of what goes out
+  std::span<const Target> out;       // backward: when it asks for it, to be read
+  std::span<const float* const> g;   // backward: the gradients of what goes out
   std::span<const Target> gin;       // backward: of each input; sums over tiles for what is shared
   const std::byte* prepared = nullptr;
   std::byte* scratch = nullptr;
@@ -30,11 +40,14 @@ struct TileArgs {
 /// What a tile op is made for.
 struct TileRequest {
   const Graph& graph;
-  const Graph::Node& node;
+  const TileNode& node;
   std::span<const bool> shared;  // by value
   std::int64_t entries = 1;      // of a tile
   std::int64_t rest = 0;         // of the last one, where it has fewer
   bool bf16 = false;             // products round what they multiply to bf16
+  /// Values, and gradients of values, that only products read, and that come to them, or are left for them, in bf16.
+  const std::set<int>& bf16_values;
+  const std::set<int>& bf16_gradients;
 };
 
 class TileOp {
@@ -58,7 +71,13 @@ class TileOp {
 /// Whether there is a tile op for the node, its unshared operands having `batch` entries.
 bool can_tile(const Graph& graph, const Graph::Node& node, std::span<const bool> shared, std::int64_t batch);
 
-/// For a node that can be tiled.
+/// Nodes that can be tiled, in order, as tile nodes. `kept` are values that others need as well.
+std::vector<TileNode> gather(std::span<const Graph::Node* const> nodes, std::span<const int> kept);
+
+/// Whether the op can leave its results, or the gradients of its unshared inputs, in bf16.
+bool can_write_bf16(const TileNode& node);
+bool can_write_bf16_gradients(const TileNode& node);
+
 std::unique_ptr<TileOp> make_tile_op(const TileRequest& request);
 
 }  // namespace weft::torch_engine

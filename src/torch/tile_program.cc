@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <set>
 
-#include "kernel/kernel.h"
+#include "ops/ops.h"
 
 namespace weft::torch_engine {
 namespace {
@@ -14,8 +15,11 @@ namespace {
 using Where = Place::Where;
 
 constexpr std::size_t kNoLine = std::numeric_limits<std::size_t>::max();
-// Rows that a tile has about: the values of a block in the second-level cache, and products near their best.
-static const std::int64_t kTileRows = getenv("ROWS")?atoi(getenv("ROWS")):256;
+// Of the widest value of a tile, so that a few of its size are in the second-level cache; and rows of a tile: with
+// fewer, products are slow, and more make nothing faster.
+constexpr std::int64_t kTileElements = 96 * 1024;
+constexpr std::int64_t kLeastRows = 64;
+constexpr std::int64_t kMostRows = 256;
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kAlignedFloats = kAlignment / sizeof(float);
 
@@ -39,9 +43,9 @@ class Workspace {
 // Calls f(Place&) for all places of an instruction.
 template <class F>
 void for_each_place(Instruction& instruction, F&& f) {
-  for (Place& place : instruction.in) f(place);
-  f(instruction.out);
-  f(instruction.g);
+  for (std::vector<Place>* places : {&instruction.in, &instruction.out, &instruction.g}) {
+    for (Place& place : *places) f(place);
+  }
   for (Instruction::Gradient& gradient : instruction.gin) f(gradient.place);
 }
 
@@ -93,21 +97,23 @@ class TilePlanBuilder {
     for (const int id : region.inputs) add_line(id);
     for (const int id : region.outputs) add_line(id);
     for (std::size_t i = 0; i < region.inputs.size(); ++i) needs_[region.inputs[i]] = wanted[i];
-    for (std::size_t op = 0; op < region.nodes.size(); ++op) {
-      const Graph::Node& node = *region.nodes[op];
-      const int out = node.outputs[0];
-      producer_[out] = op;
+    nodes_ = gather(region.nodes, region.outputs);
+    for (std::size_t op = 0; op < nodes_.size(); ++op) {
       bool needed = false;
-      for (const int id : node.inputs) {
+      for (const int id : nodes_[op].inputs) {
         needed = needed || needs_.at(id);
-        ++uses_[id];
+        readers_[id].push_back(op);
       }
-      needs_[out] = needed;
+      for (const int id : nodes_[op].outputs) {
+        producer_[id] = op;
+        needs_[id] = needed;
+      }
     }
   }
 
   void build() {
     choose_entries();
+    if (plan_.options_.bf16) find_bf16();
     make_ops();
     build_backward();
     build_forward();
@@ -120,7 +126,7 @@ class TilePlanBuilder {
     return graph_.value(id).type.shape.elements() / plan_.options_.batch;
   }
   bool is_shared(int id) const { return shared_[index(id)]; }
-  std::size_t tile_floats(int id) const { return aligned_floats(index(elements(id) * plan_.entries_)); }
+  bool is_product(std::size_t op) const { return nodes_[op].nodes[0]->operation.as<Linear>() != nullptr; }
 
   std::size_t add_line(int id) {
     const std::int64_t whole = graph_.value(id).type.shape.elements();
@@ -130,13 +136,16 @@ class TilePlanBuilder {
 
   void choose_entries() {
     std::int64_t rows = 1;
+    std::int64_t columns = 1;
     for (const Graph::Node* node : region_.nodes) {
       const Shape& shape = graph_.value(node->outputs[0]).type.shape;
       rows = std::max(rows, elements(node->outputs[0]) / shape[-1]);
+      columns = std::max(columns, shape[-1]);
     }
     const std::int64_t batch = plan_.options_.batch;
     const std::int64_t most = std::max<std::int64_t>(1, batch / plan_.options_.threads);
-    std::int64_t entries = std::clamp<std::int64_t>(kTileRows / rows, 1, most);
+    std::int64_t entries =
+        std::clamp<std::int64_t>(std::clamp(kTileElements / columns, kLeastRows, kMostRows) / rows, 1, most);
     // Equal tiles where that costs little.
     for (std::int64_t fewer = entries; 2 * fewer > entries; --fewer) {
       if (batch % fewer == 0) {
@@ -147,28 +156,50 @@ class TilePlanBuilder {
     plan_.entries_ = entries;
   }
 
+  // What only products read is left for them in bf16, where it is not kept.
+  void find_bf16() {
+    for (std::size_t op = 0; op < nodes_.size(); ++op) {
+      const auto for_products = [&](int id) {
+        const std::vector<std::size_t>& readers = readers_[id];
+        return !is_output(id) && !readers.empty() &&
+               std::ranges::all_of(readers, [&](std::size_t reader) { return is_product(reader); });
+      };
+      // All results of a node, or none.
+      if (can_write_bf16(nodes_[op]) && std::ranges::all_of(nodes_[op].outputs, for_products)) {
+        bf16_values_.insert(nodes_[op].outputs.begin(), nodes_[op].outputs.end());
+      }
+      const int id = nodes_[op].outputs[0];
+      if (!is_product(op) || nodes_[op].inputs.size() > 2 || is_output(id)) continue;
+      if (readers_[id].size() == 1 && can_write_bf16_gradients(nodes_[readers_[id][0]])) bf16_gradients_.insert(id);
+    }
+  }
+
   void make_ops() {
-    for (const Graph::Node* node : region_.nodes) {
+    for (const TileNode& node : nodes_) {
       auto op = make_tile_op({.graph = graph_,
-                              .node = *node,
+                              .node = node,
                               .shared = shared_,
                               .entries = plan_.entries_,
                               .rest = plan_.options_.batch % plan_.entries_,
-                              .bf16 = plan_.options_.bf16});
+                              .bf16 = plan_.options_.bf16,
+                              .bf16_values = bf16_values_,
+                              .bf16_gradients = bf16_gradients_});
       plan_.prepared_at_.push_back(plan_.prepared_bytes_);
       plan_.prepared_bytes_ += (op->prepared_bytes() + kAlignment - 1) / kAlignment * kAlignment;
-      plan_.scratch_bytes_ = std::max(plan_.scratch_bytes_, op->scratch_bytes());
+      plan_.scratch_bytes_ =
+          std::max(plan_.scratch_bytes_, (op->scratch_bytes() + kAlignment - 1) / kAlignment * kAlignment);
       std::vector<std::size_t>& lines = plan_.op_inputs_.emplace_back();
-      for (const int id : node->inputs) lines.push_back(is_shared(id) ? lines_.at(id) : kNoLine);
+      for (const int id : node.inputs) lines.push_back(is_shared(id) ? lines_.at(id) : kNoLine);
       plan_.ops_.push_back(std::move(op));
     }
   }
 
   // --- one program -------------------------------------------------------------------------------------------------
 
-  Place new_buffer(int id) {
-    buffers_.push_back({.floats = tile_floats(id)});
-    return {Where::kArena, buffers_.size() - 1};
+  Place new_buffer(int id, bool is_bf16) {
+    const std::size_t count = index(elements(id) * plan_.entries_);
+    buffers_.push_back({.floats = aligned_floats(is_bf16 ? (count + 1) / 2 : count)});
+    return {Where::kArena, buffers_.size() - 1, is_bf16};
   }
 
   // Where a value is in the program being built; of one in the arena, where it will be.
@@ -177,22 +208,21 @@ class TilePlanBuilder {
       return {is_shared(id) ? Where::kShared : Where::kTensor, line->second};
     }
     const auto [value, is_new] = values_.try_emplace(id);
-    if (is_new) value->second = new_buffer(id);
+    if (is_new) value->second = new_buffer(id, bf16_values_.contains(id));
     return value->second;
   }
 
   Instruction forward_of(std::size_t op) {
-    const Graph::Node& node = *region_.nodes[op];
     Instruction instruction{.kind = Instruction::Kind::kForward, .op = op, .in = {}, .out = {}, .g = {}, .gin = {}};
-    for (const int id : node.inputs) instruction.in.push_back(place_of(id));
-    instruction.out = place_of(node.outputs[0]);
+    for (const int id : nodes_[op].inputs) instruction.in.push_back(place_of(id));
+    for (const int id : nodes_[op].outputs) instruction.out.push_back(place_of(id));
     return instruction;
   }
 
   void build_forward() {
     values_.clear();
     buffers_.clear();
-    for (std::size_t op = 0; op < region_.nodes.size(); ++op) {
+    for (std::size_t op = 0; op < nodes_.size(); ++op) {
       plan_.forward_.instructions.push_back(forward_of(op));
     }
     allocate(plan_.forward_, buffers_);
@@ -204,15 +234,8 @@ class TilePlanBuilder {
 
   void build_backward() {
     plan_.makes_gradient_.assign(region_.inputs.size(), false);
-    for (std::size_t op = region_.nodes.size(); op-- > 0;) {
-      const int out = region_.nodes[op]->outputs[0];
-      if (!needs_.at(out)) continue;
-      const auto g = gradients_.find(out);
-      if (g != gradients_.end()) {
-        add_backward(op, g->second);
-      } else if (is_output(out)) {
-        add_backward(op, gradient_line(out));
-      }
+    for (std::size_t op = nodes_.size(); op-- > 0;) {
+      if (needs_.at(nodes_[op].outputs[0])) add_backward(op);
     }
     for (std::size_t i = 0; i < region_.inputs.size(); ++i) {
       plan_.makes_gradient_[i] = gradients_.contains(region_.inputs[i]);
@@ -225,27 +248,31 @@ class TilePlanBuilder {
     allocate(plan_.backward_, buffers_);
   }
 
-  void add_backward(std::size_t op, Place g) {
-    const Graph::Node& node = *region_.nodes[op];
+  void add_backward(std::size_t op) {
+    const TileNode& node = nodes_[op];
     const TileOp& tile_op = *plan_.ops_[op];
+    Instruction backward{.kind = Instruction::Kind::kBackward, .op = op, .in = {}, .out = {}, .g = {}, .gin = {}};
+    for (const int id : node.outputs) {
+      const auto g = gradients_.find(id);
+      if (g == gradients_.end() && !is_output(id)) return;  // cannot be: what nobody needs is no part of a region
+      backward.g.push_back(g != gradients_.end() ? g->second : gradient_line(id));
+    }
     const auto wanted = std::make_unique<bool[]>(node.inputs.size());
     for (std::size_t i = 0; i < node.inputs.size(); ++i) wanted[i] = needs_.at(node.inputs[i]);
     const std::span<const bool> wants(wanted.get(), node.inputs.size());
-
-    Instruction backward{.kind = Instruction::Kind::kBackward, .op = op, .in = {}, .out = {}, .g = g, .gin = {}};
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const int id = node.inputs[i];
       const bool reads = is_shared(id) || tile_op.backward_reads(i, wants);
       backward.in.push_back(reads ? available(id) : Place());
     }
-    if (tile_op.backward_reads_result()) backward.out = available(node.outputs[0]);
+    if (tile_op.backward_reads_result()) backward.out.push_back(available(node.outputs[0]));
     bool works = false;
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const int id = node.inputs[i];
       Instruction::Gradient& to = backward.gin.emplace_back();
       if (!wanted[i]) continue;
-      if (tile_op.hands_on_gradient() && producer_.contains(id) && uses_.at(id) == 1 && !is_output(id)) {
-        gradients_[id] = g;  // nobody else adds to it, and all that g is made of has been added
+      if (tile_op.hands_on_gradient() && producer_.contains(id) && readers_.at(id).size() == 1 && !is_output(id)) {
+        gradients_[id] = backward.g[0];  // nobody else adds to it, and all that g is made of has been added
         continue;
       }
       to = share_of_gradient(id);
@@ -262,7 +289,7 @@ class TilePlanBuilder {
         plan_.kept_.push_back(id);
         add_line(id);
       } else {
-        for (const int input : region_.nodes[op]->inputs) available(input);
+        for (const int input : nodes_[op].inputs) available(input);
         plan_.backward_.instructions.push_back(forward_of(op));
       }
     }
@@ -283,13 +310,13 @@ class TilePlanBuilder {
       return {gradients_[id], true};
     }
     if (!producer_.contains(id)) return {gradients_[id] = gradient_line(id), false};
-    const Place buffer = gradients_[id] = new_buffer(id);
+    const Place buffer = gradients_[id] = new_buffer(id, bf16_gradients_.contains(id));
     if (!is_output(id)) return {buffer, false};
     Instruction copy{.kind = Instruction::Kind::kCopy,
                      .op = 0,
                      .in = {},
                      .out = {},
-                     .g = gradient_line(id),
+                     .g = {gradient_line(id)},
                      .gin = {{buffer, false}},
                      .elements = elements(id)};
     plan_.backward_.instructions.push_back(std::move(copy));
@@ -302,9 +329,11 @@ class TilePlanBuilder {
   const Graph& graph_;
   const RegionNodes& region_;
   std::span<const bool> shared_;
+  std::vector<TileNode> nodes_;
   std::map<int, bool> needs_;  // a gradient
   std::map<int, std::size_t> producer_;
-  std::map<int, int> uses_;
+  std::map<int, std::vector<std::size_t>> readers_;
+  std::set<int> bf16_values_, bf16_gradients_;
   std::map<int, std::size_t> lines_;
   std::map<std::size_t, bool> read_;
   std::map<int, Place> values_;  // of the program being built
@@ -355,11 +384,11 @@ void TilePlan::run(const TileProgram& program, std::span<float* const> table, co
   for (const Line& line : table_) strides.push_back(line.elements);
 
   const Workspace<std::byte> prepared(prepared_bytes_);
-  std::vector<const float*> in;
+  std::vector<const float*> shared;
   for (std::size_t op = 0; op < ops_.size(); ++op) {
-    in.clear();
-    for (const std::size_t line : op_inputs_[op]) in.push_back(line == kNoLine ? nullptr : table[line]);
-    ops_[op]->prepare(in, prepared.get() + prepared_at_[op]);
+    shared.clear();
+    for (const std::size_t line : op_inputs_[op]) shared.push_back(line == kNoLine ? nullptr : table[line]);
+    ops_[op]->prepare(shared, prepared.get() + prepared_at_[op]);
   }
 
   const std::size_t sums_of_group = sums_up ? sum_floats_ : 0;
@@ -368,24 +397,31 @@ void TilePlan::run(const TileProgram& program, std::span<float* const> table, co
   const std::size_t arena_bytes = aligned_floats(program.arena_floats) * sizeof(float);
   const Workspace<std::byte> memory((arena_bytes + scratch_bytes_) * index(groups));
   const auto run_tile = [&](Bases& at, std::byte* scratch) {
-    const float* ins[kMaxOperands];
-    Target gins[kMaxOperands];
+    const float* in[kMaxTileOperands];
+    const float* g[kMaxTileOperands];
+    Target out[kMaxTileOperands];
+    Target gin[kMaxTileOperands];
     const std::int64_t entries = std::min(entries_, options_.batch - at.entry);
     for (const Instruction& instruction : program.instructions) {
-      for (std::size_t i = 0; i < instruction.in.size(); ++i) ins[i] = at(instruction.in[i]);
+      for (std::size_t i = 0; i < instruction.in.size(); ++i) in[i] = at(instruction.in[i]);
+      for (std::size_t i = 0; i < instruction.g.size(); ++i) g[i] = at(instruction.g[i]);
+      for (std::size_t i = 0; i < instruction.out.size(); ++i) {
+        out[i] = {at(instruction.out[i]), false, instruction.out[i].is_bf16};
+      }
       for (std::size_t i = 0; i < instruction.gin.size(); ++i) {
-        gins[i] = {at(instruction.gin[i].place), instruction.gin[i].adds};
+        const Instruction::Gradient& gradient = instruction.gin[i];
+        gin[i] = {at(gradient.place), gradient.adds, gradient.place.is_bf16};
       }
       if (instruction.kind == Instruction::Kind::kCopy) {
-        const Operand g{at(instruction.g)};
-        map(Map::kCopy, {&g, 1}, gins[0], entries, index(instruction.elements));
+        const Operand from{g[0]};
+        map(Map::kCopy, {&from, 1}, gin[0], entries, index(instruction.elements));
         continue;
       }
       const TileArgs args{.entries = entries,
-                          .in = {ins, instruction.in.size()},
-                          .out = at(instruction.out),
-                          .g = at(instruction.g),
-                          .gin = {gins, instruction.gin.size()},
+                          .in = {in, instruction.in.size()},
+                          .out = {out, instruction.out.size()},
+                          .g = {g, instruction.g.size()},
+                          .gin = {gin, instruction.gin.size()},
                           .prepared = prepared.get() + prepared_at_[instruction.op],
                           .scratch = scratch};
       if (instruction.kind == Instruction::Kind::kForward) {

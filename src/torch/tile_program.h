@@ -25,19 +25,19 @@ struct Place {
   };
   Where where = Where::kNone;
   std::size_t at = 0;
+  bool is_bf16 = false;  // kArena only
   explicit operator bool() const { return where != Where::kNone; }
 };
 
 struct Instruction {
-  enum class Kind : std::uint8_t { kForward, kBackward, kCopy };  // kCopy: g to gin[0]
+  enum class Kind : std::uint8_t { kForward, kBackward, kCopy };  // kCopy: g[0] to gin[0]
   struct Gradient {
     Place place;
     bool adds = false;
   };
   Kind kind = Kind::kForward;
   std::size_t op = 0;
-  std::vector<Place> in;
-  Place out, g;
+  std::vector<Place> in, out, g;
   std::vector<Gradient> gin;
   std::int64_t elements = 0;  // of kCopy, in an entry
 };

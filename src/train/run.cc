@@ -1,5 +1,7 @@
 #include "train/run.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -84,8 +86,7 @@ class Run {
     validate(config_);
     data_ = open_dataset(config_.data, Split::kTrain);
     if (!config_.val.empty()) val_ = open_dataset(config_.val, Split::kTest);
-    require<ConfigError>(!val_ || val_->classes() == data_->classes(), "train", "{} has {} classes, {} has {}",
-                         config_.data, data_->classes(), config_.val, val_ ? val_->classes() : 0);
+    if (val_) check_classes();
     model_ = starting_model(config_, *data_);
     agree();
     const Shape images = {config_.batch, model_.architecture->in_channels(), model_.preprocess.crop,
@@ -139,6 +140,16 @@ class Run {
   }
 
  private:
+  // A file of numbers may lack the last classes.
+  void check_classes() const {
+    const std::vector<std::string>& all = data_->class_names();
+    const std::vector<std::string>& some = val_->class_names();
+    const bool fits = some.size() <= all.size() && std::equal(some.begin(), some.end(), all.begin());
+    require<ConfigError>(fits, "train", "the classes of {} ({}) are not those of {} ({})", config_.val,
+                         printable(fmt::format("{}", fmt::join(some, ", ")), 80), config_.data,
+                         printable(fmt::format("{}", fmt::join(all, ", ")), 80));
+  }
+
   LoaderOptions loader_options() const {
     return {.preprocess = model_.preprocess,
             .augment = config_.augment,
