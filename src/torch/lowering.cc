@@ -74,7 +74,14 @@ at::Tensor lower(const weft::Lerp&, Inputs in, const Shape&) { return at::lerp(i
 at::Tensor lower(const weft::Sigmoid&, Inputs in, const Shape&) { return at::sigmoid(in[0]); }
 at::Tensor lower(const weft::Tanh&, Inputs in, const Shape&) { return at::tanh(in[0]); }
 at::Tensor lower(const weft::SquaredRelu&, Inputs in, const Shape&) { return at::square(at::relu(in[0])); }
-at::Tensor lower(const weft::Gelu&, Inputs in, const Shape&) { return at::gelu(in[0]); }  // by erf
+
+at::Tensor lower(const weft::Gelu&, Inputs in, const Shape&) {
+  const Tensor y = at::gelu(in[0].contiguous());  // by erf
+  // In f32 on the CPU gelu_backward leaves its result as the allocator gave it where the gradient does not lie as x
+  // does: libtorch 1.13 to 2.1, https://github.com/pytorch/pytorch/issues/112006.
+  if (y.requires_grad()) y.register_hook([](const Tensor& gradient) { return gradient.contiguous(); });
+  return y;
+}
 
 at::Tensor lower(const weft::Linear&, Inputs in, const Shape&) { return affine(in[0], in[1], optional_input(in, 2)); }
 
