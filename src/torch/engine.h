@@ -19,7 +19,7 @@ struct TorchOptions {
   /// What everything is computed in: kF32 or kF64.
   DType dtype = DType::kF32;
   bool cuda = false;
-  /// CPU threads of this process's libtorch; 0: as many as it chooses.
+  /// CPU threads; 0: one per core. Libtorch has its own, for the whole process: as many, or one where `fused`.
   int threads = 0;
   /// See ExecutorOptions (torch/executor.h): in f32 on the CPU, weft's own kernels for whole parts of the graph;
   bool fused = false;

@@ -60,14 +60,16 @@ void expect_same_in_f32(const Case& c, TorchOptions options) {
   }
 }
 
+bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.type() == b.type() && std::equal(a.raw(), a.raw() + a.bytes(), b.raw());
+}
+
 void expect_same_bits(const TorchGradients& a, const TorchGradients& b) {
   const auto left = all_of(a);
   const auto right = all_of(b);
   ASSERT_EQ(left.size(), right.size());
   for (const auto& [name, tensor] : left) {
-    const Tensor& other = right.at(name);
-    ASSERT_EQ(tensor.type(), other.type());
-    EXPECT_TRUE(std::equal(tensor.raw(), tensor.raw() + tensor.bytes(), other.raw())) << name;
+    EXPECT_TRUE(same_bits(tensor, right.at(name))) << name;
   }
 }
 
@@ -125,6 +127,23 @@ TEST(TorchFused, VisionRwkvHasTheSameGradients) {
     }
   }
   load_torch_engine({.threads = 1});
+}
+
+// Some entries at a time, the last time fewer.
+TEST(TorchFused, AttentionHasTheSameGradientsOnAnyNumberOfThreads) {
+  Graph graph("attention");
+  const std::vector<Tensor> in = {random_tensor({19, 70, 6}, 1), random_tensor({19, 90, 6}, 2),
+                                  random_tensor({19, 90, 6}, 3)};
+  std::vector<Value> values;
+  for (const Tensor& tensor : in) values.push_back(graph.input("", tensor.type()));
+  graph.output("y", attention(values[0], values[1], values[2], {.heads = 3}));
+  const Weights none;
+  const Case c{graph, none, in};
+  expect_same_in_f32(c, {.threads = 2});
+  for (const bool bf16 : {false, true}) {
+    expect_same_bits(gradients_of(c, {.threads = 3, .fused = true, .bf16 = bf16}),
+                     gradients_of(c, {.threads = 1, .fused = true, .bf16 = bf16}));
+  }
 }
 
 TEST(TorchFused, RecomputingGivesTheSameBits) {
