@@ -183,6 +183,51 @@ TEST(TorchFused, SkipsWhatIsFrozen) {
   }
 }
 
+// Branches of which some are dropped: x + f·branch(x), f [B,1,1] or the same numbers as [B,T,C].
+struct Branches {
+  Graph graph{"branches"};
+  Weights weights = {{"a", random_tensor({19, 18}, 3)}, {"b", random_tensor({18, 19}, 4)}};
+  std::vector<Tensor> in = {random_tensor({7, 5, 18}, 1), random_tensor({7, 1, 1}, 2), random_tensor({7, 5, 19}, 0)};
+
+  Branches(bool factor_first, bool expanded) {
+    in[1].mutable_data<float>()[3] = 0;
+    in[2] = in[1];
+    if (expanded) {
+      for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) {
+        const std::int64_t elements = i == 1 ? 5 * 18 : 5 * 19;
+        Tensor whole(DType::kF32, {7, 5, elements / 5});
+        for (std::size_t at = 0; at < whole.data<float>().size(); ++at) {
+          whole.mutable_data<float>()[at] = in[i].data<float>()[at / static_cast<std::size_t>(elements)];
+        }
+        in[i] = whole;
+      }
+    }
+    const Value x = graph.input("x", in[0].type());
+    const Value outer = graph.input("outer", in[1].type());
+    const Value inner = graph.input("inner", in[2].type());
+    const Value a = graph.parameter("a", {DType::kF32, {19, 18}}, init::constant(0));
+    const Value b = graph.parameter("b", {DType::kF32, {18, 19}}, init::constant(0));
+    const auto times = [&](Value y, Value f) { return factor_first ? mul(f, y) : mul(y, f); };
+    const Value hidden = squared_relu(times(linear(x, a), scale(inner, 0.5)));
+    graph.output("y", add(x, times(linear(hidden, b), outer)));
+  }
+  Case as_case() const { return {graph, weights, in}; }
+};
+
+TEST(TorchFused, FactorsOfEntriesHaveTheSameGradients) {
+  for (const bool factor_first : {false, true}) {
+    SCOPED_TRACE(factor_first);
+    const Branches factors(factor_first, false);
+    expect_same_in_f32(factors.as_case(), {.threads = 2});
+    // The same products, rounded at the same places.
+    const Branches expanded(factor_first, true);
+    auto got = all_of(gradients_of(factors.as_case(), {.threads = 2, .fused = true, .bf16 = true}));
+    auto want = all_of(gradients_of(expanded.as_case(), {.threads = 2, .fused = true, .bf16 = true}));
+    for (const char* const name : {"y0", "gx0", "g a", "g b"})
+      EXPECT_TRUE(same_bits(got.at(name), want.at(name))) << name;
+  }
+}
+
 // |Σ round(a)·round(b) − Σ a·b| ≤ Σ |a|·|b|·(2δ + δ²), δ = 2^-9 the largest relative error of rounding to bf16; sums
 // are f32, in at most 2^8 additions, with 2^-24 each. The cotangent is rounded, too, but for the bias.
 TEST(TorchFused, ProductsInBf16AreAsGoodAsTheirInputs) {
