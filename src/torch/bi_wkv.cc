@@ -127,7 +127,7 @@ std::span<float> new_elements(const Tensor& tensor) {
 // Weft's own kernels, for f32 on the CPU.
 bool has_kernels(const Tensor& tensor) { return tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat; }
 
-Tensor scan(const std::array<Tensor, 4>& inputs, Wkv wkv) {
+Tensor scan(const std::array<Tensor, 4>& inputs, Wkv wkv, const Workers& workers) {
   std::vector<TensorType> types;
   std::vector<const std::byte*> in;
   for (const Tensor& input : inputs) {
@@ -137,7 +137,6 @@ Tensor scan(const std::array<Tensor, 4>& inputs, Wkv wkv) {
   const Tensor y = at::empty_like(inputs[0]);
   std::byte* const out = std::as_writable_bytes(new_elements(y)).data();
   const std::array<const weft::Tensor*, 4> constants{};
-  const Workers workers(at::get_num_threads());
   const auto kernel = make_kernel(
       BiWkv{.wkv = wkv},
       {.in = types, .out = {types.data(), 1}, .constants = constants, .threads = workers.count(), .packs = nullptr});
@@ -151,7 +150,8 @@ Tensor scan(const std::array<Tensor, 4>& inputs, Wkv wkv) {
   return y;
 }
 
-variable_list scan_backward(const std::array<Tensor, 4>& inputs, const Tensor& gradient, Wkv wkv) {
+variable_list scan_backward(const std::array<Tensor, 4>& inputs, const Tensor& gradient, Wkv wkv,
+                            const Workers& workers) {
   variable_list result;
   for (const Tensor& input : inputs) result.push_back(at::empty_like(input));
   const BiWkvBackwardInput<float> in{.k = elements(inputs[0]),
@@ -163,7 +163,7 @@ variable_list scan_backward(const std::array<Tensor, 4>& inputs, const Tensor& g
                                   .v = new_elements(result[1]),
                                   .w = new_elements(result[2]),
                                   .u = new_elements(result[3])};
-  bi_wkv_backward(wkv, Shape(inputs[0].sizes().vec()), in, out, Workers(at::get_num_threads()));
+  bi_wkv_backward(wkv, Shape(inputs[0].sizes().vec()), in, out, workers);
   return result;
 }
 
@@ -177,25 +177,33 @@ variable_list tree_backward(const std::array<Tensor, 4>& inputs, const Tensor& g
                                /*allow_unused=*/true);  // one token has no use for w
 }
 
+// What autograd's record holds on to beside tensors.
+struct Record : torch::CustomClassHolder {
+  Record(Wkv form, std::shared_ptr<const Workers> threads) : wkv(form), workers(std::move(threads)) {}
+  Wkv wkv;
+  std::shared_ptr<const Workers> workers;
+};
+
 struct Mixer : public Function<Mixer> {
   static Tensor forward(AutogradContext* context, const Tensor& k, const Tensor& v, const Tensor& w, const Tensor& u,
-                        Wkv wkv) {
+                        const c10::intrusive_ptr<Record>& record) {
     const std::array<Tensor, 4> inputs{k.contiguous(), v.contiguous(), w.contiguous(), u.contiguous()};
     context->save_for_backward({inputs.begin(), inputs.end()});
-    context->saved_data["wkv"] = static_cast<std::int64_t>(wkv);
-    if (has_cuda_wkv(k)) return cuda_wkv(inputs, wkv);
-    return has_kernels(k) ? scan(inputs, wkv) : bi_wkv_tree(k, v, w, u, wkv);
+    context->saved_data["record"] = c10::IValue::make_capsule(record);
+    if (has_cuda_wkv(k)) return cuda_wkv(inputs, record->wkv);
+    return has_kernels(k) ? scan(inputs, record->wkv, *record->workers) : bi_wkv_tree(k, v, w, u, record->wkv);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     require<UnsupportedError>(!at::GradMode::is_enabled(), "bi_wkv", "libtorch can differentiate this once only");
     const variable_list saved = context->get_saved_variables();
     const std::array<Tensor, 4> inputs{saved[0], saved[1], saved[2], saved[3]};
-    const auto wkv = static_cast<Wkv>(context->saved_data["wkv"].toInt());
+    const auto capsule = context->saved_data["record"].toCapsule();
+    const Record& record = static_cast<const Record&>(*capsule);
     const Tensor gradient = gradients[0].contiguous();
-    variable_list result = has_cuda_wkv(inputs[0])  ? cuda_wkv_backward(inputs, gradient, wkv)
-                           : has_kernels(inputs[0]) ? scan_backward(inputs, gradient, wkv)
-                                                    : tree_backward(inputs, gradient, wkv);
-    result.emplace_back();  // of wkv
+    variable_list result = has_cuda_wkv(inputs[0])  ? cuda_wkv_backward(inputs, gradient, record.wkv)
+                           : has_kernels(inputs[0]) ? scan_backward(inputs, gradient, record.wkv, *record.workers)
+                                                    : tree_backward(inputs, gradient, record.wkv);
+    result.emplace_back();  // of the record
     return result;
   }
 };
@@ -213,13 +221,14 @@ at::Tensor bi_wkv_tree(const at::Tensor& k, const at::Tensor& v, const at::Tenso
   return (sums.x[0] / sums.x[1]).to(k.scalar_type());
 }
 
-at::Tensor bi_wkv(const at::Tensor& k, const at::Tensor& v, const at::Tensor& w, const at::Tensor& u, Wkv wkv) {
+at::Tensor bi_wkv(const at::Tensor& k, const at::Tensor& v, const at::Tensor& w, const at::Tensor& u, Wkv wkv,
+                  const std::shared_ptr<const Workers>& workers) {
   if (k.numel() == 0) return at::zeros_like(k);
-  return Mixer::apply(k, v, w, u, wkv);
+  return Mixer::apply(k, v, w, u, c10::make_intrusive<Record>(wkv, workers));
 }
 
-at::Tensor lower(const weft::BiWkv& attributes, Inputs in, const Shape&) {
-  return bi_wkv(in[0], in[1], in[2], in[3], attributes.wkv);
+at::Tensor lower(const weft::BiWkv& attributes, Inputs in, const Setting& setting) {
+  return bi_wkv(in[0], in[1], in[2], in[3], attributes.wkv, setting.workers);
 }
 
 }  // namespace weft::torch_engine

@@ -3,6 +3,9 @@
 
 #include <torch/torch.h>
 
+#include <memory>
+
+#include "core/threads.h"
 #include "ops/bi_wkv/bi_wkv.h"
 
 namespace weft::torch_engine {
@@ -16,7 +19,9 @@ at::Tensor bi_wkv_tree(const at::Tensor& k, const at::Tensor& v, const at::Tenso
 
 /// The same by the fastest way for the device and type: weft's own scan and its gradient (ops/bi_wkv/bi_wkv_grad.h) for
 /// f32 on the CPU, else the tree, which the backward pass computes again. Nothing is kept between the passes but the
-/// inputs. Can be differentiated once. Without elements the result is no part of autograd's record.
-at::Tensor bi_wkv(const at::Tensor& k, const at::Tensor& v, const at::Tensor& w, const at::Tensor& u, Wkv wkv);
+/// inputs. Can be differentiated once. Without elements the result is no part of autograd's record. `workers` are for
+/// weft's own kernels.
+at::Tensor bi_wkv(const at::Tensor& k, const at::Tensor& v, const at::Tensor& w, const at::Tensor& u, Wkv wkv,
+                  const std::shared_ptr<const Workers>& workers);
 
 }  // namespace weft::torch_engine

@@ -43,16 +43,19 @@ ExecutorOptions open_device(const TorchOptions& options) {
     c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(
         at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(options.cuda_device)));
   }
-  if (options.threads > 0) {
-    at::set_num_threads(options.threads);
-    if (openblas_set_num_threads != nullptr) openblas_set_num_threads(options.threads);
+  // In a fused step libtorch's own operators are small, and its threads would wait spinning where weft's have work.
+  const bool by_own_kernels = options.fused && !options.cuda && options.dtype == DType::kF32;
+  if (const int threads = by_own_kernels ? 1 : options.threads; threads > 0) {
+    at::set_num_threads(threads);
+    if (openblas_set_num_threads != nullptr) openblas_set_num_threads(threads);
   }
   return {.tensor = at::TensorOptions(options.dtype == DType::kF64 ? at::kDouble : at::kFloat)
                         .device(options.cuda ? at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(options.cuda_device))
                                              : at::Device(at::kCPU)),
           .fused = options.fused,
           .bf16 = options.bf16 && options.dtype == DType::kF32,
-          .recompute = options.recompute};
+          .recompute = options.recompute,
+          .workers = std::make_shared<const Workers>(options.threads)};
 }
 
 std::string describe(const at::TensorOptions& tensors) {

@@ -12,7 +12,7 @@
 
 namespace weft::torch_engine {
 
-/// Sets the threads and says how graphs are run. Throws as load_torch_engine says.
+/// Sets the threads, libtorch's for the whole process, and says how graphs are run. Throws as load_torch_engine says.
 ExecutorOptions open_device(const TorchOptions& options);
 /// "libtorch 1.13.0 on cpu"
 std::string describe(const at::TensorOptions& tensors);

@@ -20,7 +20,7 @@ struct TorchOptions {
   DType dtype = DType::kF32;
   bool cuda = false;
   int cuda_device = 0;  // which of them
-  /// CPU threads of this process's libtorch; 0: as many as it chooses.
+  /// CPU threads; 0: one per core. Libtorch has its own, for the whole process: as many, or one where `fused`.
   int threads = 0;
   /// See ExecutorOptions (torch/executor.h): in f32 on the CPU, weft's own kernels for whole parts of the graph;
   bool fused = false;

@@ -117,6 +117,24 @@ TEST(TorchEngine, GivesGradientsOfAllInputsAndParameters) {
   for (const double gradient : got.parameters.at("idle").data<double>()) EXPECT_EQ(gradient, 0);
 }
 
+// A gradient that comes in another order of axes, to an operand that does: see lower(Gelu).
+TEST(TorchEngine, GeluTakesGradientsHoweverTheyLie) {
+  const Tensor x = random_tensor({2, 3, 5, 7}, 1);
+  const Tensor cotangent = random_tensor({2, 5, 3, 7}, 2);
+  for (const bool behind : {false, true}) {
+    Graph graph("gelu");
+    const Value in = graph.input("x", x.type());
+    const std::vector<int> swap = {0, 2, 1, 3};
+    graph.output("y", behind ? permute(gelu(in), swap) : gelu(permute(in, swap)));
+    const auto gradient = [&](DType dtype) {
+      return load_torch_engine({.dtype = dtype, .threads = 1})->differentiate(graph, {}, {&x, 1}, {&cotangent, 1});
+    };
+    const TorchGradients want = gradient(DType::kF64);
+    // gx = g·(Φ(x) + x·φ(x)), some roundings of numbers of the size of 1.
+    EXPECT_LE(testing::relative_error(gradient(DType::kF32).inputs[0], want.inputs[0]), 32 * 0x1p-24) << behind;
+  }
+}
+
 TEST(TorchEngine, WidensWhatItIsGiven) {
   Small s;
   s.weights["w"] = s.weights["w"].to(DType::kBF16);

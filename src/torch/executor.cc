@@ -52,6 +52,19 @@ std::vector<int> count_uses(const Graph& graph, std::span<const Graph::Node* con
   return uses;
 }
 
+// Of attention, whose scores are many, so that those of some entries stay in the second-level cache; else 0.
+std::int64_t entries_at_once(const Graph& graph, const Graph::Node& node, const std::vector<bool>& shared,
+                             std::int64_t batch) {
+  constexpr std::int64_t kScores = 128 * 1024;
+  const auto* attention = node.operation.as<Attention>();
+  if (!attention || batch == 0) return 0;
+  const auto shape = [&](std::size_t i) -> const Shape& { return graph.value(node.inputs[i]).type.shape; };
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    if (shared[index(node.inputs[i])] || shape(i)[0] != batch || shape(i).elements() == 0) return 0;
+  }
+  return std::clamp<std::int64_t>(kScores / (attention->heads * shape(0)[1] * shape(1)[1]), 1, batch);
+}
+
 // Says for each step what nobody reads after it.
 void find_dead(std::vector<Step>& steps, std::span<const int> outputs) {
   std::set<int> read(outputs.begin(), outputs.end());
@@ -70,6 +83,7 @@ Executor::Executor(const Graph& graph, const ExecutorOptions& options)
     : graph_(graph), constants_(graph.values().size()) {
   const std::vector<const Graph::Node*> nodes = needed_nodes(graph);
   const std::vector<int> uses = count_uses(graph, nodes);
+  const auto workers = options.workers ? options.workers : std::make_shared<const Workers>(1);
   // Regions end with blocks, recomputed or not, so that both give the same bits.
   const auto same_segment = [&](const Graph::Node* a, const Graph::Node* b) {
     return (!options.recompute && !options.fused) || block_of(a->place) == block_of(b->place);
@@ -78,6 +92,7 @@ Executor::Executor(const Graph& graph, const ExecutorOptions& options)
     const auto end = std::find_if(begin, nodes.end(), [&](const Graph::Node* n) { return !same_segment(*begin, n); });
     const auto segment = std::make_shared<Segment>();
     segment->graph = &graph;
+    segment->workers = workers;
     segment->bf16 = options.bf16;
     segment->recompute = options.recompute && !block_of((*begin)->place).empty();
     add_steps({begin, end}, uses, options, *segment);
@@ -109,9 +124,8 @@ void Executor::add_steps(std::span<const Graph::Node* const> nodes, std::span<co
   const std::int64_t batch = graph_.inputs().empty() || graph_.value(graph_.inputs()[0]).type.shape.rank() == 0
                                  ? 0
                                  : graph_.value(graph_.inputs()[0]).type.shape[0];
-  // Tiles are of whole entries: with fewer of these than threads, libtorch's own operators are the better choice.
-  const bool fused = options.fused && f32_on_cpu && batch >= at::get_num_threads();
   const std::vector<bool> shared = find_shared(graph_);
+  const bool fused = options.fused && f32_on_cpu;
   std::vector<Stage> stages;
   if (fused) {
     keep_freed_memory();
@@ -125,9 +139,12 @@ void Executor::add_steps(std::span<const Graph::Node* const> nodes, std::span<co
     step.node = region.nodes[0];
     step.inputs = stage.is_region ? region.inputs : region.nodes[0]->inputs;
     step.outputs = region.outputs;
-    if (!stage.is_region) continue;
-    const TilePlan::Options tiles{.batch = batch, .threads = at::get_num_threads(), .bf16 = options.bf16};
-    step.region = std::make_shared<const Region>(graph_, std::move(region), shared, tiles);
+    if (!stage.is_region) {
+      if (fused) step.entries = entries_at_once(graph_, *step.node, shared, batch);
+      continue;
+    }
+    const TilePlan::Options tiles{.batch = batch, .threads = segment.workers->count(), .bf16 = options.bf16};
+    step.region = std::make_shared<const Region>(graph_, std::move(region), shared, tiles, segment.workers);
   }
   const RegionNodes all = make_region({nodes.begin(), nodes.end()}, uses);
   segment.inputs = all.inputs;

@@ -26,11 +26,13 @@ struct ExecutorOptions {
   /// Of each block of the model (nodes whose place begins alike up to its first number, as backbone.layers.3) only what
   /// goes in is kept for the backward pass, which runs it forward again. The same bits, in less memory and more time.
   bool recompute = false;
+  /// Threads of weft's own kernels; null: one. Libtorch's operators have their own (at::set_num_threads).
+  std::shared_ptr<const Workers> workers;
 };
 
 /// A graph made ready for one device and element type. Differentiable: whether libtorch records what happens is decided
-/// by the caller (torch::NoGradGuard, requires_grad of what goes in). For the same number of threads
-/// (at::get_num_threads()) the fused parts give the same bits.
+/// by the caller (torch::NoGradGuard, requires_grad of what goes in). For the same number of threads the
+/// fused parts give the same bits.
 class Executor {
  public:
   /// `graph` must outlive this. What no output needs is left out.

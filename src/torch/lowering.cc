@@ -67,33 +67,40 @@ struct Shift : public Function<Shift> {
 
 }  // namespace
 
-at::Tensor lower(const weft::Add&, Inputs in, const Shape&) { return in[0] + in[1]; }
-at::Tensor lower(const weft::Mul&, Inputs in, const Shape&) { return in[0] * in[1]; }
-at::Tensor lower(const weft::Scale& scale, Inputs in, const Shape&) { return in[0] * double{scale.factor}; }
-at::Tensor lower(const weft::Lerp&, Inputs in, const Shape&) { return at::lerp(in[1], in[0], in[2]); }
-at::Tensor lower(const weft::Sigmoid&, Inputs in, const Shape&) { return at::sigmoid(in[0]); }
-at::Tensor lower(const weft::Tanh&, Inputs in, const Shape&) { return at::tanh(in[0]); }
-at::Tensor lower(const weft::SquaredRelu&, Inputs in, const Shape&) { return at::square(at::relu(in[0])); }
-at::Tensor lower(const weft::Gelu&, Inputs in, const Shape&) { return at::gelu(in[0]); }  // by erf
+at::Tensor lower(const weft::Add&, Inputs in, const Setting&) { return in[0] + in[1]; }
+at::Tensor lower(const weft::Mul&, Inputs in, const Setting&) { return in[0] * in[1]; }
+at::Tensor lower(const weft::Scale& scale, Inputs in, const Setting&) { return in[0] * double{scale.factor}; }
+at::Tensor lower(const weft::Lerp&, Inputs in, const Setting&) { return at::lerp(in[1], in[0], in[2]); }
+at::Tensor lower(const weft::Sigmoid&, Inputs in, const Setting&) { return at::sigmoid(in[0]); }
+at::Tensor lower(const weft::Tanh&, Inputs in, const Setting&) { return at::tanh(in[0]); }
+at::Tensor lower(const weft::SquaredRelu&, Inputs in, const Setting&) { return at::square(at::relu(in[0])); }
 
-at::Tensor lower(const weft::Linear&, Inputs in, const Shape&) { return affine(in[0], in[1], optional_input(in, 2)); }
+at::Tensor lower(const weft::Gelu&, Inputs in, const Setting&) {
+  const Tensor y = at::gelu(in[0].contiguous());  // by erf
+  // In f32 on the CPU gelu_backward leaves its result as the allocator gave it where the gradient does not lie as x
+  // does: libtorch 1.13 to 2.1, https://github.com/pytorch/pytorch/issues/112006.
+  if (y.requires_grad()) y.register_hook([](const Tensor& gradient) { return gradient.contiguous(); });
+  return y;
+}
 
-at::Tensor lower(const weft::LayerNorm& norm, Inputs in, const Shape&) {
+at::Tensor lower(const weft::Linear&, Inputs in, const Setting&) { return affine(in[0], in[1], optional_input(in, 2)); }
+
+at::Tensor lower(const weft::LayerNorm& norm, Inputs in, const Setting&) {
   return at::layer_norm(in[0], in[1].sizes(), in[1], in[2], double{norm.eps});
 }
 
-at::Tensor lower(const weft::Attention& attention, Inputs in, const Shape& out) {
-  const std::int64_t head_channels = out[2] / attention.heads;
+at::Tensor lower(const weft::Attention& attention, Inputs in, const Setting& setting) {
+  const std::int64_t head_channels = setting.out[2] / attention.heads;
   const auto by_head = [&](const Tensor& x) {  // [B,T,C] → [B,heads,T,D]
     return x.reshape({x.size(0), x.size(1), attention.heads, head_channels}).transpose(1, 2);
   };
   const Tensor scores = at::matmul(by_head(in[0]) * attention.factor(head_channels), by_head(in[1]).transpose(2, 3));
   const bool wide = scores.scalar_type() == at::kFloat || scores.scalar_type() == at::kDouble;
   const Tensor weights = at::softmax(scores, -1, wide ? scores.scalar_type() : at::kFloat).to(scores.scalar_type());
-  return at::matmul(weights, by_head(in[2])).transpose(1, 2).reshape(extents(out));
+  return at::matmul(weights, by_head(in[2])).transpose(1, 2).reshape(extents(setting.out));
 }
 
-at::Tensor lower(const weft::PatchEmbed& patch, Inputs in, const Shape& out) {
+at::Tensor lower(const weft::PatchEmbed& patch, Inputs in, const Setting& setting) {
   const std::int64_t rows = patch.patch_h;
   const std::int64_t columns = patch.patch_w;
   const auto up = [](std::int64_t extent, std::int64_t side) { return (extent + side - 1) / side; };
@@ -105,36 +112,38 @@ at::Tensor lower(const weft::PatchEmbed& patch, Inputs in, const Shape& out) {
       at::constant_pad_nd(image, {0, grid_w * columns - image.size(3), 0, grid_h * rows - image.size(2)})
           .reshape({image.size(0), image.size(1), grid_h, rows, grid_w, columns})
           .permute({0, 2, 4, 1, 3, 5})
-          .reshape({out[0], out[1], pixels});
-  return affine(patches, in[1].reshape({out[2], pixels}), optional_input(in, 2));
+          .reshape({setting.out[0], setting.out[1], pixels});
+  return affine(patches, in[1].reshape({setting.out[2], pixels}), optional_input(in, 2));
 }
 
-at::Tensor lower(const weft::QShift& q, Inputs in, const Shape&) { return Shift::apply(in[0], q); }
+at::Tensor lower(const weft::QShift& q, Inputs in, const Setting&) { return Shift::apply(in[0], q); }
 
-at::Tensor lower(const weft::Reshape&, Inputs in, const Shape& out) { return in[0].reshape(extents(out)); }
+at::Tensor lower(const weft::Reshape&, Inputs in, const Setting& setting) {
+  return in[0].reshape(extents(setting.out));
+}
 
-at::Tensor lower(const weft::Permute& permute, Inputs in, const Shape&) {
+at::Tensor lower(const weft::Permute& permute, Inputs in, const Setting&) {
   return in[0].permute(std::vector<std::int64_t>(permute.order.begin(), permute.order.end()));
 }
 
-at::Tensor lower(const weft::Slice& slice, Inputs in, const Shape&) {
+at::Tensor lower(const weft::Slice& slice, Inputs in, const Setting&) {
   return in[0].slice(slice.axis, slice.begin, slice.end);
 }
 
-at::Tensor lower(const weft::Concat& concat, Inputs in, const Shape& out) {
+at::Tensor lower(const weft::Concat& concat, Inputs in, const Setting& setting) {
   std::vector<Tensor> parts;
   for (const Tensor& part : in) {
     std::vector<std::int64_t> sizes = part.sizes().vec();
-    sizes[0] = out[0];
+    sizes[0] = setting.out[0];
     parts.push_back(part.expand(sizes));
   }
   return at::cat(parts, concat.axis);
 }
 
-at::Tensor lower(const weft::Mean& mean, Inputs in, const Shape&) { return in[0].mean(mean.axis); }
+at::Tensor lower(const weft::Mean& mean, Inputs in, const Setting&) { return in[0].mean(mean.axis); }
 
-at::Tensor lower(const weft::Interpolate& interpolate, Inputs in, const Shape& out) {
-  if (out.elements() == 0) return at::zeros(extents(out), in[0].options());  // refused by libtorch
+at::Tensor lower(const weft::Interpolate& interpolate, Inputs in, const Setting& setting) {
+  if (setting.out.elements() == 0) return at::zeros(extents(setting.out), in[0].options());  // refused by libtorch
   const Tensor x = in[0].permute({0, 3, 1, 2});
   const std::array<std::int64_t, 2> size{interpolate.out_h, interpolate.out_w};
   const auto resized = [&] {

@@ -2,20 +2,29 @@
 //
 // The lowerings lie here, not in the operators' rooms, because this is an optional component with libraries of its own.
 // Each operator of ops.def has one: a lowering that is missing fails to link. They are differentiable, and do not
-// depend on the device or the (floating) element type. `out` is the result's shape.
+// depend on the device or the (floating) element type.
 #pragma once
 
 #include <torch/torch.h>
 
+#include <memory>
 #include <span>
 
+#include "core/threads.h"
 #include "ops/ops.h"
 
 namespace weft::torch_engine {
 
 using Inputs = std::span<const at::Tensor>;
 
-#define WEFT_OP(Attributes, room) at::Tensor lower(const weft::Attributes& attributes, Inputs in, const Shape& out);
+/// What else a lowering is told.
+struct Setting {
+  const Shape& out;  // the result's shape
+  const std::shared_ptr<const Workers>& workers;
+};
+
+#define WEFT_OP(Attributes, room) \
+  at::Tensor lower(const weft::Attributes& attributes, Inputs in, const Setting& setting);
 #include "ops/ops.def"
 #undef WEFT_OP
 

@@ -18,8 +18,9 @@ std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 // What autograd's record holds on to.
 struct Record : torch::CustomClassHolder {
-  Record(const Graph& of, const RegionNodes& nodes, std::shared_ptr<const TilePlan> tile_plan)
-      : plan(std::move(tile_plan)) {
+  Record(const Graph& of, const RegionNodes& nodes, std::shared_ptr<const TilePlan> tile_plan,
+         std::shared_ptr<const Workers> threads)
+      : plan(std::move(tile_plan)), workers(std::move(threads)) {
     for (const std::vector<int>* ids : {&nodes.inputs, &nodes.outputs}) {
       for (const int id : *ids) shapes.push_back(of.value(id).type.shape);
     }
@@ -33,6 +34,7 @@ struct Record : torch::CustomClassHolder {
   }
 
   std::shared_ptr<const TilePlan> plan;
+  std::shared_ptr<const Workers> workers;
   std::vector<Shape> shapes;  // by table line
   std::size_t inputs = 0, outputs = 0;
 };
@@ -45,7 +47,7 @@ std::vector<float*> pointers(const variable_list& tensors) {
 
 variable_list run_forward(const Record& record, variable_list& table) {
   for (std::size_t line = table.size(); line < record.shapes.size(); ++line) table.push_back(record.empty(line));
-  record.plan->forward(pointers(table), Workers(at::get_num_threads()));
+  record.plan->forward(pointers(table), *record.workers);
   const auto first = table.begin() + static_cast<std::ptrdiff_t>(record.inputs);
   return {first, first + static_cast<std::ptrdiff_t>(record.outputs)};
 }
@@ -79,15 +81,20 @@ struct Tiled : public Function<Tiled> {
       if (record.plan->makes_gradient(i)) table[lines + i] = record.empty(i);
       result.push_back(table[lines + i]);
     }
-    record.plan->backward(pointers(table), Workers(at::get_num_threads()));
+    record.plan->backward(pointers(table), *record.workers);
     return result;
   }
 };
 
 }  // namespace
 
-Region::Region(const Graph& graph, RegionNodes nodes, std::vector<bool> shared, const TilePlan::Options& options)
-    : graph_(graph), nodes_(std::move(nodes)), shared_(std::move(shared)), options_(options) {}
+Region::Region(const Graph& graph, RegionNodes nodes, std::vector<bool> shared, const TilePlan::Options& options,
+               std::shared_ptr<const Workers> workers)
+    : graph_(graph),
+      nodes_(std::move(nodes)),
+      shared_(std::move(shared)),
+      options_(options),
+      workers_(std::move(workers)) {}
 
 std::shared_ptr<const TilePlan> Region::plan_for(std::vector<bool> wanted) const {
   const std::scoped_lock lock(mutex_);
@@ -113,7 +120,7 @@ std::vector<Tensor> Region::forward(const std::vector<Tensor>& inputs) const {
     wanted.push_back(at::GradMode::is_enabled() && input.requires_grad());
     table.push_back(input.contiguous());
   }
-  const auto record = c10::make_intrusive<Record>(graph_, nodes_, plan_for(wanted));
+  const auto record = c10::make_intrusive<Record>(graph_, nodes_, plan_for(wanted), workers_);
   if (std::ranges::find(wanted, true) != wanted.end()) return Tiled::apply(record, at::TensorList(table));
   return run_forward(*record, table);
 }

@@ -17,7 +17,8 @@ namespace weft::torch_engine {
 class Region {
  public:
   /// `graph` must outlive this. `shared` says of each value whether it is not of the batch.
-  Region(const Graph& graph, RegionNodes nodes, std::vector<bool> shared, const TilePlan::Options& options);
+  Region(const Graph& graph, RegionNodes nodes, std::vector<bool> shared, const TilePlan::Options& options,
+         std::shared_ptr<const Workers> workers);
 
   std::span<const int> inputs() const { return nodes_.inputs; }
   std::span<const int> outputs() const { return nodes_.outputs; }
@@ -32,6 +33,7 @@ class Region {
   RegionNodes nodes_;
   std::vector<bool> shared_;
   TilePlan::Options options_;
+  std::shared_ptr<const Workers> workers_;
   mutable std::mutex mutex_;
   mutable std::map<std::vector<bool>, std::shared_ptr<const TilePlan>> plans_;
 };

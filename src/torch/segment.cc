@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "core/format.h"
+#include "torch/by_entries.h"
 #include "torch/lowering.h"
 
 namespace weft::torch_engine {
@@ -16,11 +17,11 @@ using torch::autograd::Function;
 using torch::autograd::variable_list;
 
 template <class A>
-Tensor lower_as(const Operation& operation, Inputs in, const Shape& out) {
-  return lower(*operation.as<A>(), in, out);
+Tensor lower_as(const Operation& operation, Inputs in, const Setting& setting) {
+  return lower(*operation.as<A>(), in, setting);
 }
 
-using Lower = Tensor (*)(const Operation&, Inputs, const Shape&);
+using Lower = Tensor (*)(const Operation&, Inputs, const Setting&);
 
 Lower lowering_of(const Operation& operation) {
   static const std::unordered_map<std::type_index, Lower> table = {
@@ -39,13 +40,24 @@ bool multiplies(const Operation& operation) {
   return operation.as<Linear>() || operation.as<PatchEmbed>() || operation.as<Attention>();
 }
 
-variable_list run_step(const Step& step, const variable_list& in, const Shape& out, bool bf16) {
-  if (step.region) return step.region->forward(in);
-  const Operation& operation = step.node->operation;
-  if (!bf16 || !multiplies(operation)) return {lowering_of(operation)(operation, in, out)};
+Tensor run_node(const Operation& operation, Inputs in, const Setting& setting, bool bf16) {
+  if (!bf16 || !multiplies(operation)) return lowering_of(operation)(operation, in, setting);
   variable_list rounded;
   for (const Tensor& tensor : in) rounded.push_back(tensor.to(at::kBFloat16));
-  return {lowering_of(operation)(operation, rounded, out).to(at::kFloat)};
+  return lowering_of(operation)(operation, rounded, setting).to(at::kFloat);
+}
+
+variable_list run_step(const Step& step, const variable_list& in, const Setting& setting, bool bf16) {
+  if (step.region) return step.region->forward(in);
+  const Operation& operation = step.node->operation;
+  if (step.entries == 0) return {run_node(operation, in, setting, bf16)};
+  const auto part = [operation, whole = setting.out, workers = setting.workers, bf16](Inputs of) {
+    std::vector<std::int64_t> sizes(whole.extents().begin(), whole.extents().end());
+    sizes[0] = of[0].size(0);
+    const Shape out(std::move(sizes));
+    return run_node(operation, of, {.out = out, .workers = workers}, bf16);
+  };
+  return {run_by_entries({.run = part, .out = setting.out, .entries = step.entries, .workers = setting.workers}, in)};
 }
 
 struct Record : torch::CustomClassHolder {
@@ -100,7 +112,8 @@ std::vector<Tensor> Segment::run(std::vector<Tensor> in) const {
     operands.clear();
     for (const int id : step.inputs) operands.push_back(values[index(id)]);
     try {
-      variable_list results = run_step(step, operands, graph->value(step.outputs[0]).type.shape, bf16);
+      const Setting setting{.out = graph->value(step.outputs[0]).type.shape, .workers = workers};
+      variable_list results = run_step(step, operands, setting, bf16);
       for (std::size_t i = 0; i < results.size(); ++i) values[index(step.outputs[i])] = std::move(results[i]);
     } catch (c10::Error& error) {
       error.add_context(fmt::format("at {} {}", step.node->place, step.node->operation.name()));

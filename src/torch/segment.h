@@ -16,11 +16,13 @@ struct Step {
   const Graph::Node* node = nullptr;     // of a region its first
   std::shared_ptr<const Region> region;  // null: the node's lowering
   std::vector<int> inputs, outputs;      // values
+  std::int64_t entries = 0;              // of the batch at once (by_entries.h); 0: all, on libtorch's threads
   std::vector<int> dead;                 // that nobody needs after this step
 };
 
 struct Segment {
   const Graph* graph = nullptr;
+  std::shared_ptr<const Workers> workers;
   std::vector<Step> steps;
   std::vector<int> inputs, outputs;  // values made before, and values that are needed behind
   bool bf16 = false;

@@ -20,6 +20,10 @@ constexpr std::size_t kNoLine = std::numeric_limits<std::size_t>::max();
 constexpr std::int64_t kTileElements = 96 * 1024;
 constexpr std::int64_t kLeastRows = 64;
 constexpr std::int64_t kMostRows = 256;
+// Tiles that are summed up one after the other are a thread's at once. With several such groups for each thread none is
+// waited for long that has to share its core; and each has sums to be cleared and added.
+constexpr std::int64_t kGroupsOfThread = 4;
+constexpr std::int64_t kSumsAtOnce = 16 * 1024;
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kAlignedFloats = kAlignment / sizeof(float);
 
@@ -378,24 +382,24 @@ struct Bases {
 
 void TilePlan::run(const TileProgram& program, std::span<float* const> table, const Workers& workers) const {
   const std::int64_t tiles = (options_.batch + entries_ - 1) / entries_;
-  const std::int64_t groups = std::min<std::int64_t>(workers.count(), tiles);
-  const bool sums_up = &program == &backward_;
+  const std::int64_t threads = workers.count();
+  const bool sums_up = &program == &backward_ && sum_floats_ > 0;
+  const std::int64_t groups = sums_up ? std::min(tiles, threads == 1 ? 1 : threads * kGroupsOfThread) : tiles;
   std::vector<std::int64_t> strides;
   for (const Line& line : table_) strides.push_back(line.elements);
 
   const Workspace<std::byte> prepared(prepared_bytes_);
-  std::vector<const float*> shared;
-  for (std::size_t op = 0; op < ops_.size(); ++op) {
-    shared.clear();
-    for (const std::size_t line : op_inputs_[op]) shared.push_back(line == kNoLine ? nullptr : table[line]);
-    ops_[op]->prepare(shared, prepared.get() + prepared_at_[op]);
-  }
+  workers.parallel_for(static_cast<std::int64_t>(ops_.size()), 1, [&](std::int64_t op, std::int64_t) {
+    const float* shared[kMaxTileOperands];
+    const std::vector<std::size_t>& lines = op_inputs_[index(op)];
+    for (std::size_t i = 0; i < lines.size(); ++i) shared[i] = lines[i] == kNoLine ? nullptr : table[lines[i]];
+    ops_[index(op)]->prepare({shared, lines.size()}, prepared.get() + prepared_at_[index(op)]);
+  });
 
   const std::size_t sums_of_group = sums_up ? sum_floats_ : 0;
   const Workspace<float> sums(sums_of_group * index(groups));
-  std::fill_n(sums.get(), sums_of_group * index(groups), 0.0F);
   const std::size_t arena_bytes = aligned_floats(program.arena_floats) * sizeof(float);
-  const Workspace<std::byte> memory((arena_bytes + scratch_bytes_) * index(groups));
+  const Workspace<std::byte> memory((arena_bytes + scratch_bytes_) * index(threads));
   const auto run_tile = [&](Bases& at, std::byte* scratch) {
     const float* in[kMaxTileOperands];
     const float* g[kMaxTileOperands];
@@ -432,27 +436,28 @@ void TilePlan::run(const TileProgram& program, std::span<float* const> table, co
     }
   };
   // Each group of tiles has sums of its own, so that these do not depend on who runs when.
-  workers.parallel_for(groups, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t group = begin; group < end; ++group) {
-      std::byte* const own = memory.get() + (arena_bytes + scratch_bytes_) * index(group);
-      Bases at{.table = table,
-               .strides = strides,
-               .arena = reinterpret_cast<float*>(own),
-               .sums = sums.get() + sums_of_group * index(group),
-               .entry = 0};
-      for (std::int64_t tile = group * tiles / groups; tile < (group + 1) * tiles / groups; ++tile) {
-        at.entry = tile * entries_;
-        run_tile(at, own + arena_bytes);
-      }
+  workers.parallel_for(groups, 1, [&](std::int64_t group, std::int64_t) {
+    std::byte* const own = memory.get() + (arena_bytes + scratch_bytes_) * index(workers.index());
+    Bases at{.table = table,
+             .strides = strides,
+             .arena = reinterpret_cast<float*>(own),
+             .sums = sums.get() + sums_of_group * index(group),
+             .entry = 0};
+    std::fill_n(at.sums, sums_of_group, 0.0F);
+    for (std::int64_t tile = group * tiles / groups; tile < (group + 1) * tiles / groups; ++tile) {
+      at.entry = tile * entries_;
+      run_tile(at, own + arena_bytes);
     }
   });
   if (!sums_up) return;
   for (const Sum& sum : sums_) {
-    const std::size_t count = index(table_[sum.line].elements);
-    for (std::int64_t group = 0; group < groups; ++group) {
-      const Operand share{sums.get() + sums_of_group * index(group) + sum.at};
-      map(Map::kCopy, {&share, 1}, {table[table_.size() + sum.line], group > 0}, 1, count);
-    }
+    workers.parallel_for(table_[sum.line].elements, kSumsAtOnce, [&](std::int64_t begin, std::int64_t end) {
+      float* const to = table[table_.size() + sum.line] + begin;
+      for (std::int64_t group = 0; group < groups; ++group) {
+        const Operand share{sums.get() + sums_of_group * index(group) + sum.at + begin};
+        map(Map::kCopy, {&share, 1}, {to, group > 0}, 1, index(end - begin));
+      }
+    });
   }
 }
 
