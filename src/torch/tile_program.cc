@@ -119,6 +119,7 @@ class TilePlanBuilder {
     build_forward();
     plan_.read_backward_ = std::make_unique<bool[]>(plan_.table_.size());
     for (const auto& [line, read] : read_) plan_.read_backward_[line] = read;
+    for (TileProgram* program : {&plan_.forward_, &plan_.backward_}) find_ops(*program);
   }
 
  private:
@@ -219,6 +220,24 @@ class TilePlanBuilder {
     return instruction;
   }
 
+  // The same once more. Results of the region that the op makes besides what is wanted were handed out, and perhaps not
+  // kept: they go nowhere.
+  Instruction again(std::size_t op) {
+    Instruction instruction = forward_of(op);
+    for (std::size_t i = 0; i < instruction.out.size(); ++i) {
+      if (instruction.out[i].where != Where::kArena) instruction.out[i] = new_buffer(nodes_[op].outputs[i], false);
+    }
+    return instruction;
+  }
+
+  static void find_ops(TileProgram& program) {
+    std::set<std::size_t> ops;
+    for (const Instruction& instruction : program.instructions) {
+      if (instruction.kind != Instruction::Kind::kCopy) ops.insert(instruction.op);
+    }
+    program.ops.assign(ops.begin(), ops.end());
+  }
+
   void build_forward() {
     values_.clear();
     buffers_.clear();
@@ -290,7 +309,7 @@ class TilePlanBuilder {
         add_line(id);
       } else {
         for (const int input : nodes_[op].inputs) available(input);
-        plan_.backward_.instructions.push_back(forward_of(op));
+        plan_.backward_.instructions.push_back(again(op));
       }
     }
     if (const auto line = lines_.find(id); line != lines_.end()) read_[line->second] = true;
@@ -385,7 +404,7 @@ void TilePlan::run(const TileProgram& program, std::span<float* const> table, co
 
   const Workspace<std::byte> prepared(prepared_bytes_);
   std::vector<const float*> shared;
-  for (std::size_t op = 0; op < ops_.size(); ++op) {
+  for (const std::size_t op : program.ops) {  // what the others are made of may not have been kept
     shared.clear();
     for (const std::size_t line : op_inputs_[op]) shared.push_back(line == kNoLine ? nullptr : table[line]);
     ops_[op]->prepare(shared, prepared.get() + prepared_at_[op]);

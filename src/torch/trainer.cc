@@ -178,8 +178,10 @@ class TorchTrainer final : public Trainer {
 
   const Prepared& prepare(const Shape& images) {
     if (!prepared_.graph || prepared_.graph->value(prepared_.graph->inputs()[0]).type.shape != images) {
-      prepared_.graph = make_graph_(images);
-      prepared_.executor = std::make_unique<Executor>(*prepared_.graph, execution_);
+      const c10::InferenceMode off(false);  // constants are for training as well
+      Prepared next{.graph = make_graph_(images), .executor = nullptr};
+      next.executor = std::make_unique<Executor>(*next.graph, execution_);
+      prepared_ = std::move(next);
     }
     return prepared_;
   }

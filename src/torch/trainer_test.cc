@@ -142,6 +142,51 @@ TEST(Trainer, FrozenParametersKeepTheirBits) {
   EXPECT_FALSE(state.first.contains("fc.weight"));
 }
 
+// What is frozen may be in a fused region with what is not, and want nothing of the backward pass.
+TEST(Trainer, FrozenProductsMayStandBeforeTrainedScales) {
+  const auto graph = [](const Shape& images) {
+    auto scaled = std::make_unique<Graph>("scaled", true);
+    const Value x = scaled->input("image", {DType::kF32, images});
+    const Value flat = reshape(x, {images[0], images.elements() / images[0]});
+    const Value y = linear(flat, Scope(*scaled)["fc"], 2, init::constant(0), init::constant(0));
+    scaled->output("logits", mul(y, scaled->parameter("gamma", {DType::kF32, {2}}, init::constant(1))));
+    return scaled;
+  };
+  TrainingStart start = affine_start();
+  start.graph = graph;
+  for (TrainedParameter& parameter : start.parameters) parameter.frozen = true;
+  start.parameters.push_back({.name = "gamma"});
+  start.weights.emplace("gamma", Tensor::of(std::vector<float>{1.5F, -0.5F}, {2}));
+  const std::array batches = {affine_batch()};
+  const auto plain = load_torch_trainer({.torch = {.threads = 1}}, start);
+  const double norm = plain->step(batches, 0.1).gradient_norm;
+  for (const bool bf16 : {false, true}) {
+    const auto trainer = load_torch_trainer({.torch = {.threads = 1, .fused = true, .bf16 = bf16}}, start);
+    // Rounded to bf16, factors are off by 2^-9 at most.
+    EXPECT_NEAR(trainer->step(batches, 0.1).gradient_norm, norm, norm * (bf16 ? 0.05 : 1e-5));
+    EXPECT_EQ(trainer->state().weights.at("fc.bias").data<float>()[0], 0.1F);
+  }
+}
+
+// Judging a model makes nothing that training cannot use.
+TEST(Trainer, TrainsAfterItWasJudgedOnTheSameShape) {
+  TrainingStart start = affine_start();
+  start.graph = [](const Shape& images) {
+    auto graph = std::make_unique<Graph>("constant", true);
+    const Value x = graph->input("image", {DType::kF32, images});
+    const Value flat = reshape(x, {images[0], images.elements() / images[0]});
+    const Value y = linear(flat, Scope(*graph)["fc"], 2, init::constant(0), init::constant(0));
+    graph->output("logits", mul(y, graph->constant(Tensor::of(std::vector<float>{2, 3}, {2}))));
+    return graph;
+  };
+  const std::array batches = {affine_batch()};
+  const auto first = load_torch_trainer({}, start);
+  const double loss = first->step(batches, 0.1).loss;
+  const auto second = load_torch_trainer({}, start);
+  second->logits(batches[0].images);
+  EXPECT_EQ(second->step(batches, 0.1).loss, loss);
+}
+
 // A real model, small.
 struct Real {
   std::unique_ptr<const Architecture> architecture =
