@@ -1,6 +1,8 @@
 #include "torch/trainer.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
+#include <sys/resource.h>
 
 #include <cmath>
 #include <limits>
@@ -260,6 +262,23 @@ TEST(Trainer, LearnsABatchByHeart) {
   double loss = 0;
   for (int i = 0; i < 60; ++i) loss = trainer->step(std::array{batch}, 5e-3).loss;
   EXPECT_LT(loss, 0.2);
+}
+
+// Steps that are alike take their memory from the one before.
+TEST(Trainer, StepsAskTheSystemForMemoryOnce) {
+  mallopt(M_MMAP_THRESHOLD, 64 * 1024);  // what is large goes back to the system where malloc has it back
+  const auto new_pages = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt;
+  };
+  const Real real;
+  const std::array batches = {real.batch(0, 256)};
+  const auto trainer = load_torch_trainer({.torch = {.threads = 1, .fused = true}}, real.start());
+  for (int i = 0; i < 4; ++i) trainer->step(batches, 1e-3);
+  const auto before = new_pages();
+  for (int i = 0; i < 3; ++i) trainer->step(batches, 1e-3);
+  EXPECT_LT(new_pages() - before, 256);  // 1 MiB; new memory for one step is three times that
 }
 
 TEST(Trainer, LogitsAreTheModelsOwn) {
