@@ -159,10 +159,12 @@ class TorchTrainer final : public Trainer {
   void restore(const TrainerState& state) override {
     translated([&] {
       const torch::NoGradGuard no_gradients;
-      fill(weights_, state.weights, "weights");
-      fill(first_, state.first, "first moments");
-      fill(second_, state.second, "second moments");
-      if (average_.defined()) fill(average_, state.average, "averages");
+      for (const auto part : {&TorchTrainer::require_fits, &TorchTrainer::fill}) {  // all of it or nothing
+        (this->*part)(weights_, state.weights, "weights");
+        (this->*part)(first_, state.first, "first moments");
+        (this->*part)(second_, state.second, "second moments");
+        if (average_.defined()) (this->*part)(average_, state.average, "averages");
+      }
       steps_ = state.steps;
     });
   }
@@ -271,7 +273,9 @@ class TorchTrainer final : public Trainer {
     return result;
   }
 
-  void fill(const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what) const {
+  // Calls f(target, tensor) for each parameter that the flat tensor has, and its tensor among these.
+  template <class F>
+  void for_each(const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what, F&& f) const {
     const bool with_frozen = flat.numel() == layout_.size();
     for (std::size_t i = 0; i < layout_.count(); ++i) {
       if (layout_.frozen(i) && !with_frozen) continue;
@@ -281,8 +285,17 @@ class TorchTrainer final : public Trainer {
       require<WeightError>(tensor->second.shape() == Shape(target.sizes().vec()), "trainer",
                            "{} of {} must be {}, got {}", what, parameters_[i].name, Shape(target.sizes().vec()),
                            tensor->second.shape());
-      target.copy_(to_torch(tensor->second, tensors_));
+      f(target, tensor->second);
     }
+  }
+
+  void require_fits(const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what) const {
+    for_each(flat, tensors, what, [](const at::Tensor&, const Tensor&) {});
+  }
+
+  void fill(const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what) const {
+    for_each(flat, tensors, what,
+             [&](const at::Tensor& target, const Tensor& tensor) { target.copy_(to_torch(tensor, tensors_)); });
   }
 
   TrainerOptions options_;

@@ -82,7 +82,7 @@ class Trainer {
   /// The weights to use a model with: the average where there is one.
   virtual TrainerState::Tensors weights() const = 0;
   virtual TrainerState state() const = 0;
-  /// Goes on from there. Throws WeightError when it is not of these parameters.
+  /// Goes on from there. Throws WeightError when it is not of these parameters; everything is then as before.
   virtual void restore(const TrainerState& state) = 0;
 };
 

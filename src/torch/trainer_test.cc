@@ -317,9 +317,12 @@ TEST(Trainer, RefusesWhatDoesNotFit) {
   TrainingBatch batch = real.batch(0, 4);
   batch.targets = Tensor::zeros({DType::kF32, {4, 5}});
   EXPECT_TRUE(refuses([&] { trainer->step(std::array{batch}, 1e-3); }, "targets must be [4,4], got [4,5]"));
-  TrainerState state = trainer->state();
+  const TrainerState before = trainer->state();
+  TrainerState state = before;
+  state.weights.at("head.fc.bias") = Tensor::of(std::vector<float>{1, 2, 3, 4}, {4});
   state.first.clear();
   EXPECT_TRUE(refuses([&] { trainer->restore(state); }, "first moments"));
+  EXPECT_TRUE(same_bits(trainer->state().weights, before.weights));
 }
 
 }  // namespace
