@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <deque>
+#include <limits>
 #include <map>
 #include <mutex>
-#include <vector>
 
 namespace weft::torch_engine {
 namespace {
@@ -57,16 +59,17 @@ class KeepingAllocator final : public c10::Allocator {
   void* take(std::size_t size) const {
     const std::scoped_lock lock(mutex_);
     void* memory = nullptr;
-    std::vector<void*>& same = kept_[size];
+    std::deque<Kept>& same = kept_[size];
     if (!same.empty()) {
-      memory = same.back();
+      memory = same.back().memory;
       same.pop_back();
       kept_bytes_ -= size;
     } else {
+      keep_at_most(room(used_bytes_ + size));
       try {
         memory = new_block(size);
       } catch (const c10::Error&) {
-        forget();
+        keep_at_most(0);
         memory = new_block(size);
       }
     }
@@ -85,21 +88,39 @@ class KeepingAllocator final : public c10::Allocator {
     const std::size_t size = size_of(memory);
     const std::scoped_lock lock(mutex_);
     used_bytes_ -= size;
-    if (used_bytes_ + kept_bytes_ + size > most_bytes_) forget();
     kept_bytes_ += size;
-    kept_[size].push_back(memory);
+    kept_[size].push_back({memory, ++clock_});
+    keep_at_most(room(used_bytes_));
   }
 
-  void forget() const {
-    for (const auto& [size, blocks] : kept_) {
-      for (void* const memory : blocks) c10::free_cpu(block_of(memory));
-    }
-    kept_.clear();
-    kept_bytes_ = 0;
+  // What may be kept beside what is in use: all in all half as much again as was in use at once. A step wants blocks of
+  // more sizes than it has at once, as its parts work with blocks of different sizes.
+  std::size_t room(std::size_t used) const {
+    const std::size_t most = std::max(most_bytes_, used);
+    return most + most / 2 - used;
   }
+
+  // Those that lay idle longest go first.
+  void keep_at_most(std::size_t bytes) const {
+    while (kept_bytes_ > bytes) {
+      const auto since = [](const auto& item) {
+        return item.second.empty() ? std::numeric_limits<std::uint64_t>::max() : item.second.front().since;
+      };
+      auto& [size, blocks] = *std::ranges::min_element(kept_, {}, since);
+      c10::free_cpu(block_of(blocks.front().memory));
+      blocks.pop_front();
+      kept_bytes_ -= size;
+    }
+  }
+
+  struct Kept {
+    void* memory;
+    std::uint64_t since;  // on the allocator's clock
+  };
 
   mutable std::mutex mutex_;
-  mutable std::map<std::size_t, std::vector<void*>> kept_;  // by size
+  mutable std::map<std::size_t, std::deque<Kept>> kept_;  // by size, those kept last behind
+  mutable std::uint64_t clock_ = 0;
   mutable std::size_t kept_bytes_ = 0, used_bytes_ = 0, most_bytes_ = 0;
 };
 

@@ -228,6 +228,25 @@ TEST(TorchFused, FactorsOfEntriesHaveTheSameGradients) {
   }
 }
 
+// Of the mixes of one shift some are needed elsewhere, so that they are tensors, and others only within the region.
+TEST(TorchFused, MixesThatAreOutputsStandByOthers) {
+  for (int outputs = 1; outputs < 8; ++outputs) {
+    SCOPED_TRACE(outputs);
+    Graph graph("mixes");
+    Weights weights;
+    const Tensor in = random_tensor({5, 9, 6}, 1);
+    const Value x = graph.input("x", in.type());
+    const Value shifted = q_shift(x, QShift{.height = 3, .width = 3});
+    for (int i = 0; i < 3; ++i) {
+      const std::string name = fmt::format("m{}", i);
+      weights.emplace(name, random_tensor({6}, static_cast<std::uint64_t>(i) + 2));
+      const Value mixed = lerp(x, shifted, graph.parameter(name, {DType::kF32, {6}}, init::constant(0)));
+      graph.output(name, (outputs & (1 << i)) != 0 ? mixed : squared_relu(mixed));
+    }
+    expect_same_in_f32({graph, weights, {&in, 1}}, {.threads = 1});
+  }
+}
+
 // |Σ round(a)·round(b) − Σ a·b| ≤ Σ |a|·|b|·(2δ + δ²), δ = 2^-9 the largest relative error of rounding to bf16; sums
 // are f32, in at most 2^8 additions, with 2^-24 each. The cotangent is rounded, too, but for the bias.
 TEST(TorchFused, ProductsInBf16AreAsGoodAsTheirInputs) {

@@ -123,6 +123,7 @@ class TilePlanBuilder {
     build_forward();
     plan_.read_backward_ = std::make_unique<bool[]>(plan_.table_.size());
     for (const auto& [line, read] : read_) plan_.read_backward_[line] = read;
+    for (TileProgram* program : {&plan_.forward_, &plan_.backward_}) find_ops(*program);
   }
 
  private:
@@ -223,6 +224,24 @@ class TilePlanBuilder {
     return instruction;
   }
 
+  // The same once more. Results of the region that the op makes besides what is wanted were handed out, and perhaps not
+  // kept: they go nowhere.
+  Instruction again(std::size_t op) {
+    Instruction instruction = forward_of(op);
+    for (std::size_t i = 0; i < instruction.out.size(); ++i) {
+      if (instruction.out[i].where != Where::kArena) instruction.out[i] = new_buffer(nodes_[op].outputs[i], false);
+    }
+    return instruction;
+  }
+
+  static void find_ops(TileProgram& program) {
+    std::set<std::size_t> ops;
+    for (const Instruction& instruction : program.instructions) {
+      if (instruction.kind != Instruction::Kind::kCopy) ops.insert(instruction.op);
+    }
+    program.ops.assign(ops.begin(), ops.end());
+  }
+
   void build_forward() {
     values_.clear();
     buffers_.clear();
@@ -294,7 +313,7 @@ class TilePlanBuilder {
         add_line(id);
       } else {
         for (const int input : nodes_[op].inputs) available(input);
-        plan_.backward_.instructions.push_back(forward_of(op));
+        plan_.backward_.instructions.push_back(again(op));
       }
     }
     if (const auto line = lines_.find(id); line != lines_.end()) read_[line->second] = true;
@@ -389,11 +408,13 @@ void TilePlan::run(const TileProgram& program, std::span<float* const> table, co
   for (const Line& line : table_) strides.push_back(line.elements);
 
   const Workspace<std::byte> prepared(prepared_bytes_);
-  workers.parallel_for(static_cast<std::int64_t>(ops_.size()), 1, [&](std::int64_t op, std::int64_t) {
+  // Only what this program runs: what the others are made of may not have been kept.
+  workers.parallel_for(static_cast<std::int64_t>(program.ops.size()), 1, [&](std::int64_t i, std::int64_t) {
+    const std::size_t op = program.ops[static_cast<std::size_t>(i)];
     const float* shared[kMaxTileOperands];
-    const std::vector<std::size_t>& lines = op_inputs_[index(op)];
-    for (std::size_t i = 0; i < lines.size(); ++i) shared[i] = lines[i] == kNoLine ? nullptr : table[lines[i]];
-    ops_[index(op)]->prepare({shared, lines.size()}, prepared.get() + prepared_at_[index(op)]);
+    const std::vector<std::size_t>& lines = op_inputs_[op];
+    for (std::size_t j = 0; j < lines.size(); ++j) shared[j] = lines[j] == kNoLine ? nullptr : table[lines[j]];
+    ops_[op]->prepare({shared, lines.size()}, prepared.get() + prepared_at_[op]);
   });
 
   const std::size_t sums_of_group = sums_up ? sum_floats_ : 0;

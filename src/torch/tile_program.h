@@ -44,6 +44,7 @@ struct Instruction {
 
 struct TileProgram {
   std::vector<Instruction> instructions;
+  std::vector<std::size_t> ops;  // that are in these, each once
   std::size_t arena_floats = 0;  // for one tile
 };
 

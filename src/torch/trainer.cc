@@ -177,14 +177,19 @@ class TorchTrainer final : public Trainer {
   void restore(const TrainerState& state) override {
     translated([&] {
       const torch::NoGradGuard no_gradients;
-      const auto set = [&](const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what) {
-        if (!exchange_ || exchange_->rank() == 0) fill(flat, tensors, what);
-        from_first(flat);
+      const bool own = !exchange_ || exchange_->rank() == 0;
+      const auto each = [&](auto&& part) {
+        part(weights_, state.weights, "weights");
+        part(first_, state.first, "first moments");
+        part(second_, state.second, "second moments");
+        if (average_.defined()) part(average_, state.average, "averages");
       };
-      set(weights_, state.weights, "weights");
-      set(first_, state.first, "first moments");
-      set(second_, state.second, "second moments");
-      if (average_.defined()) set(average_, state.average, "averages");
+      // All of it or nothing.
+      if (own) each([&](auto&... of) { require_fits(of...); });
+      each([&](const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what) {
+        if (own) fill(flat, tensors, what);
+        from_first(flat);
+      });
       steps_ = state.steps;
     });
   }
@@ -211,8 +216,10 @@ class TorchTrainer final : public Trainer {
 
   const Prepared& prepare(const Shape& images) {
     if (!prepared_.graph || prepared_.graph->value(prepared_.graph->inputs()[0]).type.shape != images) {
-      prepared_.graph = make_graph_(images);
-      prepared_.executor = std::make_unique<Executor>(*prepared_.graph, execution_);
+      const c10::InferenceMode off(false);  // constants are for training as well
+      Prepared next{.graph = make_graph_(images), .executor = nullptr};
+      next.executor = std::make_unique<Executor>(*next.graph, execution_);
+      prepared_ = std::move(next);
     }
     return prepared_;
   }
@@ -302,7 +309,9 @@ class TorchTrainer final : public Trainer {
     return result;
   }
 
-  void fill(const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what) const {
+  // Calls f(target, tensor) for each parameter that the flat tensor has, and its tensor among these.
+  template <class F>
+  void for_each(const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what, F&& f) const {
     const bool with_frozen = flat.numel() == layout_.size();
     for (std::size_t i = 0; i < layout_.count(); ++i) {
       if (layout_.frozen(i) && !with_frozen) continue;
@@ -312,8 +321,17 @@ class TorchTrainer final : public Trainer {
       require<WeightError>(tensor->second.shape() == Shape(target.sizes().vec()), "trainer",
                            "{} of {} must be {}, got {}", what, parameters_[i].name, Shape(target.sizes().vec()),
                            tensor->second.shape());
-      target.copy_(to_torch(tensor->second, tensors_));
+      f(target, tensor->second);
     }
+  }
+
+  void require_fits(const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what) const {
+    for_each(flat, tensors, what, [](const at::Tensor&, const Tensor&) {});
+  }
+
+  void fill(const at::Tensor& flat, const TrainerState::Tensors& tensors, std::string_view what) const {
+    for_each(flat, tensors, what,
+             [&](const at::Tensor& target, const Tensor& tensor) { target.copy_(to_torch(tensor, tensors_)); });
   }
 
   TrainerOptions options_;

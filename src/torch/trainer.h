@@ -87,7 +87,7 @@ class Trainer {
   virtual TrainerState::Tensors weights() const = 0;
   virtual TrainerState state() const = 0;
   /// Goes on from there; with several processes from the state of rank 0, the others need not have it. Throws
-  /// WeightError when it is not of these parameters.
+  /// WeightError when it is not of these parameters; everything is then as before.
   virtual void restore(const TrainerState& state) = 0;
 };
 

@@ -1,6 +1,8 @@
 #include "torch/trainer.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
+#include <sys/resource.h>
 
 #include <cmath>
 #include <limits>
@@ -144,6 +146,51 @@ TEST(Trainer, FrozenParametersKeepTheirBits) {
   EXPECT_FALSE(state.first.contains("fc.weight"));
 }
 
+// What is frozen may be in a fused region with what is not, and want nothing of the backward pass.
+TEST(Trainer, FrozenProductsMayStandBeforeTrainedScales) {
+  const auto graph = [](const Shape& images) {
+    auto scaled = std::make_unique<Graph>("scaled", true);
+    const Value x = scaled->input("image", {DType::kF32, images});
+    const Value flat = reshape(x, {images[0], images.elements() / images[0]});
+    const Value y = linear(flat, Scope(*scaled)["fc"], 2, init::constant(0), init::constant(0));
+    scaled->output("logits", mul(y, scaled->parameter("gamma", {DType::kF32, {2}}, init::constant(1))));
+    return scaled;
+  };
+  TrainingStart start = affine_start();
+  start.graph = graph;
+  for (TrainedParameter& parameter : start.parameters) parameter.frozen = true;
+  start.parameters.push_back({.name = "gamma"});
+  start.weights.emplace("gamma", Tensor::of(std::vector<float>{1.5F, -0.5F}, {2}));
+  const std::array batches = {affine_batch()};
+  const auto plain = load_torch_trainer({.torch = {.threads = 1}}, start);
+  const double norm = plain->step(batches, 0.1).gradient_norm;
+  for (const bool bf16 : {false, true}) {
+    const auto trainer = load_torch_trainer({.torch = {.threads = 1, .fused = true, .bf16 = bf16}}, start);
+    // Rounded to bf16, factors are off by 2^-9 at most.
+    EXPECT_NEAR(trainer->step(batches, 0.1).gradient_norm, norm, norm * (bf16 ? 0.05 : 1e-5));
+    EXPECT_EQ(trainer->state().weights.at("fc.bias").data<float>()[0], 0.1F);
+  }
+}
+
+// Judging a model makes nothing that training cannot use.
+TEST(Trainer, TrainsAfterItWasJudgedOnTheSameShape) {
+  TrainingStart start = affine_start();
+  start.graph = [](const Shape& images) {
+    auto graph = std::make_unique<Graph>("constant", true);
+    const Value x = graph->input("image", {DType::kF32, images});
+    const Value flat = reshape(x, {images[0], images.elements() / images[0]});
+    const Value y = linear(flat, Scope(*graph)["fc"], 2, init::constant(0), init::constant(0));
+    graph->output("logits", mul(y, graph->constant(Tensor::of(std::vector<float>{2, 3}, {2}))));
+    return graph;
+  };
+  const std::array batches = {affine_batch()};
+  const auto first = load_torch_trainer({}, start);
+  const double loss = first->step(batches, 0.1).loss;
+  const auto second = load_torch_trainer({}, start);
+  second->logits(batches[0].images);
+  EXPECT_EQ(second->step(batches, 0.1).loss, loss);
+}
+
 // A real model, small.
 struct Real {
   std::unique_ptr<const Architecture> architecture =
@@ -217,6 +264,23 @@ TEST(Trainer, LearnsABatchByHeart) {
   double loss = 0;
   for (int i = 0; i < 60; ++i) loss = trainer->step(std::array{batch}, 5e-3).loss;
   EXPECT_LT(loss, 0.2);
+}
+
+// Steps that are alike take their memory from the one before.
+TEST(Trainer, StepsAskTheSystemForMemoryOnce) {
+  mallopt(M_MMAP_THRESHOLD, 64 * 1024);  // what is large goes back to the system where malloc has it back
+  const auto new_pages = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt;
+  };
+  const Real real;
+  const std::array batches = {real.batch(0, 256)};
+  const auto trainer = load_torch_trainer({.torch = {.threads = 1, .fused = true}}, real.start());
+  for (int i = 0; i < 4; ++i) trainer->step(batches, 1e-3);
+  const auto before = new_pages();
+  for (int i = 0; i < 3; ++i) trainer->step(batches, 1e-3);
+  EXPECT_LT(new_pages() - before, 256);  // 1 MiB; new memory for one step is three times that
 }
 
 TEST(Trainer, LogitsAreTheModelsOwn) {
@@ -371,9 +435,12 @@ TEST(Trainer, RefusesWhatDoesNotFit) {
   TrainingBatch batch = real.batch(0, 4);
   batch.targets = Tensor::zeros({DType::kF32, {4, 5}});
   EXPECT_TRUE(refuses([&] { trainer->step(std::array{batch}, 1e-3); }, "targets must be [4,4], got [4,5]"));
-  TrainerState state = trainer->state();
+  const TrainerState before = trainer->state();
+  TrainerState state = before;
+  state.weights.at("head.fc.bias") = Tensor::of(std::vector<float>{1, 2, 3, 4}, {4});
   state.first.clear();
   EXPECT_TRUE(refuses([&] { trainer->restore(state); }, "first moments"));
+  EXPECT_TRUE(same_bits(trainer->state().weights, before.weights));
 }
 
 }  // namespace
