@@ -12,6 +12,7 @@
 #include <string_view>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/enum_names.h"
@@ -62,9 +63,11 @@ std::string value_from_json(const Json& json, T& out) {
     if (!json.is_object()) return "expected an object";
     out = json;
   } else if constexpr (std::is_integral_v<T>) {
-    if (!json.is_number_integer() || json < std::numeric_limits<T>::min() || json > std::numeric_limits<T>::max()) {
-      return std::is_unsigned_v<T> ? "expected an integer from 0" : "expected an integer";
-    }
+    // Json's own comparison takes an unsigned number beyond 63 bits for a negative one.
+    const bool fits = json.is_number_unsigned()
+                          ? std::in_range<T>(json.get<std::uint64_t>())
+                          : json.is_number_integer() && std::in_range<T>(json.get<std::int64_t>());
+    if (!fits) return std::is_unsigned_v<T> ? "expected an integer from 0" : "expected an integer";
     out = json.get<T>();
   } else if constexpr (std::is_floating_point_v<T>) {
     if (!json.is_number()) return "expected a number";

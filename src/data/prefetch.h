@@ -30,17 +30,16 @@ class Prefetch {
   /// `workers` = 0: everything happens in next(). Up to `ahead` ≥ 1 batches are begun before they are asked for.
   Prefetch(Recipe recipe, int workers, int ahead)
       : recipe_(std::move(recipe)), ahead_(static_cast<std::size_t>(ahead)) {
-    for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+    try {
+      for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+    } catch (...) {
+      stop();  // those that did start would be waited for without end
+      throw;
+    }
   }
 
   /// Waits for the parts under way, no more.
-  ~Prefetch() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopped_ = true;
-    }
-    changed_.notify_all();
-  }
+  ~Prefetch() { stop(); }
   Prefetch(const Prefetch&) = delete;
   Prefetch& operator=(const Prefetch&) = delete;
 
@@ -61,6 +60,14 @@ class Prefetch {
   }
 
  private:
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopped_ = true;
+    }
+    changed_.notify_all();
+  }
+
   struct Slot {
     std::optional<Batch> batch;
     int parts = 0;

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/options.h"
+#include "io/json.h"
 #include "io/testing/files.h"
 
 namespace weft {
@@ -153,6 +154,13 @@ TEST(TrainConfig, TellsEverythingThatIsWrongAndTheNearestKey) {
       },
       "augment.hflip: expected a number, got \"x\""));
   EXPECT_TRUE(refuses([&] { config_from_json({{"seed", -1}}, c, "x.json"); }, "seed: expected an integer from 0"));
+  // 2^64 − 1 is not −1.
+  EXPECT_TRUE(
+      refuses([&] { config_from_json(parse_json(R"({"freeze": 18446744073709551615})", "x.json"), c, "x.json"); },
+              "freeze: expected an integer"));
+  config_from_json(parse_json(R"({"seed": 18446744073709551615, "freeze": -1})", "x.json"), c, "x.json");
+  EXPECT_EQ(c.seed, 18446744073709551615U);
+  EXPECT_EQ(c.freeze, -1);
   c.lr = -1;
   c.drop_path = 1;
   c.from = "x";

@@ -16,18 +16,22 @@ void Recorder::log(const Json& line) {
   if (!active_) return;
   log_ << dump(line) << std::endl;
   if (log_) return;
-  log_.clear();
+  // What is left of the line shall not stand before the next one.
+  log_ = std::ofstream(folder_ / run_files::kLog, std::ios::app);
+  log_ << "\n";
   listener_.warned(fmt::format("{}: a line of the log could not be written", run_files::kLog));
 }
 
-void Recorder::file(const std::string& name, bool last,
+bool Recorder::file(const std::string& name, bool last,
                     const std::function<void(const std::filesystem::path&)>& write) {
-  if (!active_) return;
+  if (!active_) return true;
   try {
     write(folder_ / name);
+    return true;
   } catch (const IoError& error) {
     if (last) throw;
     listener_.warned(fmt::format("{}; going on, the next state will be tried again", error.what()));
+    return false;
   }
 }
 

@@ -20,8 +20,8 @@ class Recorder {
   void open_log();
   void log(const Json& line);
   /// Calls `write` with the path of a file in the folder. What cannot be written now may be later: it is warned of. At
-  /// the `last` occasion there is no later: throws IoError.
-  void file(const std::string& name, bool last, const std::function<void(const std::filesystem::path&)>& write);
+  /// the `last` occasion there is no later: throws IoError. False when it could not be written.
+  bool file(const std::string& name, bool last, const std::function<void(const std::filesystem::path&)>& write);
 
   template <class Report>
   void tell(void (RunListener::*what)(Report), std::type_identity_t<Report> report) {

@@ -39,9 +39,9 @@ class Score {
       double sum = 0;
       for (const float x : row) sum += std::exp(x - most);
       loss_ += std::log(sum) + most - row[own];
-      const auto better = std::ranges::count_if(row, [&](float x) { return x > row[own]; });
-      top1_ += better < 1 ? 1 : 0;
-      top5_ += better < 5 ? 1 : 0;
+      const std::size_t place = place_of(row, own);
+      top1_ += place < 1 ? 1 : 0;
+      top5_ += place < 5 ? 1 : 0;
       ++pictures_;
     }
   }
@@ -57,6 +57,17 @@ class Score {
   }
 
  private:
+  // Where a class stands among all. Of equals the first is before the others, as in `weft eval`; a logit that is NaN
+  // says nothing for its class.
+  static std::size_t place_of(std::span<const float> logits, std::size_t own) {
+    if (std::isnan(logits[own])) return logits.size() + 5;
+    std::size_t before = 0;
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      before += logits[i] > logits[own] || (logits[i] == logits[own] && i < own) ? 1 : 0;
+    }
+    return before;
+  }
+
   std::int64_t pictures_ = 0, top1_ = 0, top5_ = 0;
   double loss_ = 0;
 };
@@ -117,6 +128,7 @@ class Run {
     best_top1_ = state.best_top1;
     loss_sum_ = state.loss_sum;
     logged_ = state.logged;
+    loss_ = state.loss;
     open_loader();
   }
 
@@ -126,15 +138,20 @@ class Run {
     recorder_.tell(&RunListener::started, trainer_->description() + (world > 1 ? " in " + processes_text(world) : ""));
     mark_ = Clock::now();
     marked_ = step_;
-    bool stopped = false;
+    const auto enough = [&] { return options_.stop_after > 0 && step_ >= options_.stop_after; };
+    bool stopped = enough();
     while (step_ < steps_ && !stopped) {
-      one_step();
-      stopped = anybody(recorder_.stop_requested() || (options_.stop_after > 0 && step_ >= options_.stop_after));
-      const std::int64_t epochs = step_ * config_.accumulate / per_epoch_;
-      const bool epoch_ends = epochs > (step_ - 1) * config_.accumulate / per_epoch_;
-      if (epoch_ends) end_epoch(epochs);
-      const bool due = config_.state_every > 0 && step_ % config_.state_every == 0;
-      if (epoch_ends || due || stopped) save_state(/*last=*/stopped || step_ == steps_);
+      try {
+        one_step();
+      } catch (const IoError&) {  // a picture that cannot be read: the steps so far are good
+        if (processes_->world() == 1) save_state(/*last=*/false);  // of several all would have to
+        throw;
+      }
+      stopped = anybody(recorder_.stop_requested() || enough());
+      const bool epoch_ends = epochs_after(step_) > epochs_after(step_ - 1);
+      if (epoch_ends) end_epoch();
+      const bool state_due = config_.state_every > 0 && step_ % config_.state_every == 0;
+      if (epoch_ends || state_due || stopped) save_state(/*last=*/stopped || step_ == steps_);
     }
     return {.finished = step_ == steps_, .step = step_, .steps = steps_, .best_top1 = best_top1_};
   }
@@ -158,7 +175,7 @@ class Run {
             .rank = processes_->rank(),
             .world = processes_->world(),
             .workers = options_.workers,
-            .prefetch = std::max(2, 2 * options_.workers)};
+            .prefetch = std::min(1 + config_.accumulate, 32)};  // a step's, while the one before is computed
   }
 
   // Paths may be others on other machines; weights come from rank 0.
@@ -187,9 +204,19 @@ class Run {
     per_epoch_ = loader_->steps_per_epoch();
     if (passes > 0) loader_.emplace(data_, loader_options(), passes / per_epoch_, passes % per_epoch_);
     steps_ = config_.epochs * per_epoch_ / config_.accumulate;
+    require<ConfigError>(steps_ > 0, "train", "{} epochs of {} passes do not fill one step of {}; lower accumulate",
+                         config_.epochs, per_epoch_, config_.accumulate);
     const double warmup = config_.warmup_epochs * static_cast<double>(per_epoch_) / config_.accumulate;
     warmup_ = std::min(static_cast<std::int64_t>(std::llround(warmup)), steps_);
   }
+
+  // Whole epochs within so many steps. The last passes of a run may not fill a step: its last epoch ends with its last
+  // step nevertheless.
+  std::int64_t epochs_after(std::int64_t step) const {
+    return step == steps_ ? config_.epochs : step * config_.accumulate / per_epoch_;
+  }
+  // Whether the step just done ends an epoch whose number `every` divides; a step of many passes may end several.
+  bool due(int every) const { return epochs_after(step_) / every > epochs_after(step_ - 1) / every; }
 
   void one_step() {
     std::vector<TrainingBatch> passes;
@@ -231,17 +258,17 @@ class Run {
     marked_ = step_;
   }
 
-  void end_epoch(std::int64_t epochs) {
+  void end_epoch() {
     const Clock::time_point start = Clock::now();
+    const std::int64_t epochs = epochs_after(step_);
     TrainingMetrics metrics{.steps = step_, .epochs = epochs, .loss = loss_, .top1 = -1, .top5 = -1};
     const Model model(std::make_shared<const ModelData>(trained_model(model_, config_, trainer_->weights(), metrics)));
     bool best = false;
     const bool at_end = step_ == steps_;
-    if (val_ && (epochs % config_.eval_every == 0 || at_end)) {
+    if (val_ && (due(config_.eval_every) || at_end)) {
       EvalReport report{.step = step_, .epoch = epochs};
       evaluate(model, report);
       best = report.best = report.top1 > best_top1_;
-      best_top1_ = std::max(best_top1_, report.top1);
       metrics.top1 = report.top1;
       metrics.top5 = report.top5;
       recorder_.log({{"step", step_},
@@ -253,11 +280,12 @@ class Run {
     }
     const ModelData data = trained_model(model_, config_, trainer_->weights(), metrics);
     const auto write = [&](const std::string& name) {
-      recorder_.file(name, at_end, [&](const fs::path& path) { write_model_file(path, data); });
+      return recorder_.file(name, at_end, [&](const fs::path& path) { write_model_file(path, data); });
     };
     write(run_files::kLast);
-    if (best) write(run_files::kBest);
-    if (config_.save_every > 0 && epochs % config_.save_every == 0) {
+    // What could not be written is not what the next one has to beat.
+    if (best && write(run_files::kBest)) best_top1_ = metrics.top1;
+    if (config_.save_every > 0 && due(config_.save_every)) {
       write(fmt::format("epoch-{:04}.safetensors", epochs));
     }
     mark_ += Clock::now() - start;  // evaluation is no training
@@ -286,7 +314,8 @@ class Run {
                                  .world = processes_->world(),
                                  .best_top1 = best_top1_,
                                  .loss_sum = loss_sum_,
-                                 .logged = logged_});
+                                 .logged = logged_,
+                                 .loss = loss_});
     });
     std::array<double, 1> written{};
     processes_->sum(written, Pace::kOwn, "rank 0 to write its files");
@@ -312,14 +341,26 @@ class Run {
   std::int64_t marked_ = 0;
 };
 
+// Nothing that was trained, nor a stranger's file, shall be written over. A run that ended before it saved anything may
+// begin anew.
+void require_room(const fs::path& folder) {
+  std::error_code error;
+  for (const char* const name : {run_files::kState, run_files::kLast, run_files::kBest}) {
+    require<ConfigError>(!fs::is_regular_file(folder / name, error), folder.string(),
+                         "holds a training run already ({}); go on with it (--resume) or take another folder", name);
+  }
+  require<ConfigError>(!fs::exists(folder / run_files::kConfig, error) || fs::exists(folder / run_files::kLog, error),
+                       folder.string(), "holds a {} that is of no training run; take another folder",
+                       run_files::kConfig);
+}
+
 }  // namespace
 
 RunResult train(const TrainConfig& config, const RunOptions& options, const MakeTrainer& make_trainer,
                 RunListener& listener) {
   const bool writes = !options.processes || options.processes->rank() == 0;
   std::error_code error;
-  require<ConfigError>(!writes || !fs::exists(options.out / run_files::kState, error), options.out.string(),
-                       "holds a training run already; go on with it (--resume) or take another folder");
+  if (writes) require_room(options.out);
   Run run(config, options, make_trainer, listener);
   if (!writes) return run();
   fs::create_directories(options.out, error);

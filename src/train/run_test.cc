@@ -38,6 +38,7 @@ class CountingTrainer final : public Trainer {
       for (const Tensor& branch : batch.branches) sum += branch.data<float>()[0];
     }
     if (state_.steps == nan_at) throw NumericError("[here] gave a NaN");
+    if (state_.steps == unreadable_at) throw IoError("[a picture] cannot be read");
     ++state_.steps;
     for (auto& [name, tensor] : state_.weights) {
       for (float& x : tensor.mutable_data<float>()) x += static_cast<float>(1e-4 * learning_rate * std::sin(sum));
@@ -45,7 +46,14 @@ class CountingTrainer final : public Trainer {
     return {.loss = 2 + std::sin(sum), .gradient_norm = 1};
   }
   Tensor logits(const Tensor&) override { throw Error("[test] the CPU engine judges"); }
-  TrainerState::Tensors weights() const override { return state().weights; }
+  TrainerState::Tensors weights() const override {
+    TrainerState::Tensors weights = state().weights;
+    if (!head) return weights;
+    for (const char* const name : {"head.fc.weight", "head.fc.bias"}) {
+      std::ranges::fill(weights.at(name).mutable_data<float>(), *head);
+    }
+    return weights;
+  }
   TrainerState state() const override {
     TrainerState copy{.steps = state_.steps};
     for (const auto& [name, tensor] : state_.weights) copy.weights.emplace(name, tensor.clone());
@@ -57,6 +65,8 @@ class CountingTrainer final : public Trainer {
   }
 
   std::int64_t nan_at = -1;
+  std::int64_t unreadable_at = -1;
+  std::optional<float> head;  // what all of its weights are
 
  private:
   TrainerState state_;
@@ -79,6 +89,16 @@ class Listener final : public RunListener {
 const MakeTrainer kCounting = [](const TrainerOptions&, const TrainingStart& start) {
   return std::make_shared<CountingTrainer>(start);
 };
+
+// One with a member set.
+template <class T>
+MakeTrainer counting_with(T CountingTrainer::*member, T value) {
+  return [=](const TrainerOptions&, const TrainingStart& start) {
+    auto trainer = std::make_shared<CountingTrainer>(start);
+    (*trainer).*member = value;
+    return trainer;
+  };
+}
 
 class TrainingRun : public ::testing::Test {
  protected:
@@ -150,14 +170,16 @@ TEST_F(TrainingRun, WritesModelsStateAndLog) {
 }
 
 TEST_F(TrainingRun, ResumedIsAsIfNeverInterrupted) {
-  for (const int accumulate : {1, 2}) {
+  config_.save_every = 1;
+  for (const int accumulate : {1, 2, 4}) {  // 18 passes
     config_.accumulate = accumulate;
     const fs::path whole = folder_ / fmt::format("whole{}", accumulate);
     Listener straight;
     RunOptions all = options("");
     all.out = whole;
-    train(config_, all, kCounting, straight);
-    for (const std::int64_t stop : {1, 4, 5, 7}) {
+    const std::int64_t steps = train(config_, all, kCounting, straight).steps;
+    for (const std::int64_t stop : {1, 3, 5, 7}) {
+      if (stop >= steps) continue;
       Listener first, second;
       RunOptions part = all;
       part.out = folder_ / fmt::format("part{}-{}", accumulate, stop);
@@ -168,11 +190,62 @@ TEST_F(TrainingRun, ResumedIsAsIfNeverInterrupted) {
                  read_text(part.out / "log.jsonl") + fmt::format("{{\"step\":{},\"loss\":9}}\n{{\"step\":", stop + 1));
       part.stop_after = 0;
       EXPECT_TRUE(resume({}, part, kCounting, second).finished);
-      EXPECT_EQ(read_text(part.out / "last.safetensors"), read_text(whole / "last.safetensors")) << stop;
-      EXPECT_EQ(read_text(part.out / "state.safetensors"), read_text(whole / "state.safetensors")) << stop;
+      for (const char* const name : {"state.safetensors", "last.safetensors", "epoch-0001.safetensors",
+                                     "epoch-0002.safetensors", "epoch-0003.safetensors"}) {
+        EXPECT_EQ(read_text(part.out / name), read_text(whole / name)) << name << " " << accumulate << " " << stop;
+      }
       EXPECT_EQ(timeless(part.out / "log.jsonl"), timeless(whole / "log.jsonl")) << stop;
     }
   }
+}
+
+TEST_F(TrainingRun, EndsWithAModelWhateverTheNumberOfPasses) {
+  config_.epochs = 1;  // of 6 passes
+  config_.accumulate = 4;
+  EXPECT_EQ(train(config_, options("run"), kCounting, listener_).steps, 1);
+  ASSERT_EQ(listener_.evaluations.size(), 1U);
+  EXPECT_EQ(listener_.evaluations[0].epoch, 1);
+  Model::load(folder_ / "run" / "last.safetensors");
+  Model::load(folder_ / "run" / "best.safetensors");
+  config_.accumulate = 7;
+  EXPECT_TRUE(refuses([&] { train(config_, options("none"), kCounting, listener_); }, "lower accumulate"));
+}
+
+TEST_F(TrainingRun, AStepOfManyEpochsMissesNoEvaluation) {
+  config_.epochs = 9;
+  config_.accumulate = 18;  // three epochs
+  config_.eval_every = 2;   // 3, 6 and 9 are done at once
+  config_.save_every = 4;
+  train(config_, options("run"), kCounting, listener_);
+  EXPECT_EQ(listener_.evaluations.size(), 3U);
+  EXPECT_FALSE(fs::exists(folder_ / "run" / "epoch-0003.safetensors"));
+  EXPECT_TRUE(fs::exists(folder_ / "run" / "epoch-0006.safetensors"));
+  EXPECT_TRUE(fs::exists(folder_ / "run" / "epoch-0009.safetensors"));
+}
+
+TEST_F(TrainingRun, EqualLogitsAndNaNsAreNoSuccess) {
+  config_.epochs = 1;
+  // 9 pictures of the classes 0 … 8: of equal logits the first is taken.
+  train(config_, options("equal"), counting_with(&CountingTrainer::head, std::optional(0.0F)), listener_);
+  EXPECT_DOUBLE_EQ(listener_.evaluations.at(0).top1, 1.0 / 9);
+  EXPECT_DOUBLE_EQ(listener_.evaluations.at(0).top5, 5.0 / 9);
+  train(config_, options("nan"), counting_with(&CountingTrainer::head, std::optional(std::nanf(""))), listener_);
+  EXPECT_EQ(listener_.evaluations.at(1).top1, 0);
+  EXPECT_EQ(listener_.evaluations.at(1).top5, 0);
+}
+
+TEST_F(TrainingRun, APictureThatCannotBeReadCostsNoStep) {
+  const MakeTrainer failing = counting_with(&CountingTrainer::unreadable_at, std::int64_t{8});
+  EXPECT_TRUE(refuses([&] { train(config_, options("run"), failing, listener_); }, "[a picture] cannot be read"));
+  EXPECT_EQ(read_state(folder_ / "run").trainer.steps, 8);
+}
+
+TEST_F(TrainingRun, StopsAtOnceWhereEnoughStepsAreDone) {
+  RunOptions all = options("run");
+  all.stop_after = 4;
+  train(config_, all, kCounting, listener_);
+  all.stop_after = 2;
+  EXPECT_EQ(resume({}, all, kCounting, listener_).step, 4);
 }
 
 TEST_F(TrainingRun, AListenerStopsItAndTheStateIsSaved) {
@@ -352,11 +425,7 @@ TEST_F(TrainingRun, ProcessesMustAgree) {
 }
 
 TEST_F(TrainingRun, DivergenceLeavesTheLastState) {
-  const MakeTrainer diverging = [](const TrainerOptions&, const TrainingStart& start) {
-    auto trainer = std::make_shared<CountingTrainer>(start);
-    trainer->nan_at = 8;
-    return trainer;
-  };
+  const MakeTrainer diverging = counting_with(&CountingTrainer::nan_at, std::int64_t{8});
   EXPECT_THROW(train(config_, options("run"), diverging, listener_), NumericError);
   EXPECT_EQ(read_state(folder_ / "run").trainer.steps, 6);  // of the first epoch's end
 }
@@ -367,6 +436,32 @@ TEST_F(TrainingRun, AFileThatCannotBeWrittenIsWarnedOfAndTriedAgain) {
   EXPECT_TRUE(refuses([&] { train(config_, options("run"), kCounting, listener_); }, "last.safetensors"));
   EXPECT_EQ(listener_.warnings.size(), 2U);  // the third time is the last
   EXPECT_EQ(listener_.evaluations.size(), 3U);
+}
+
+TEST_F(TrainingRun, WhatCouldNotBeWrittenIsNotTheBestSoFar) {
+  const fs::path best = folder_ / "run" / "best.safetensors";
+  fs::create_directories(best);
+  RunOptions part = options("run");
+  part.stop_after = 6;  // an epoch
+  train(config_, part, kCounting, listener_);
+  EXPECT_EQ(listener_.warnings.size(), 1U);
+  EXPECT_EQ(read_state(part.out).best_top1, -1);
+  fs::remove(best);
+  resume({}, options("run"), kCounting, listener_);
+  EXPECT_TRUE(fs::is_regular_file(best));
+}
+
+TEST_F(TrainingRun, WritesOverNothing) {
+  config_.epochs = 1;
+  const auto again = [&] { train(config_, options("run"), kCounting, listener_); };
+  again();
+  const std::string log = read_text(folder_ / "run" / "log.jsonl");
+  fs::remove(folder_ / "run" / "state.safetensors");
+  EXPECT_TRUE(refuses(again, "last.safetensors"));
+  EXPECT_EQ(read_text(folder_ / "run" / "log.jsonl"), log);
+  fs::create_directories(folder_ / "project");
+  write_text(folder_ / "project" / "config.json", "{}");
+  EXPECT_TRUE(refuses([&] { train(config_, options("project"), kCounting, listener_); }, "of no training run"));
 }
 
 TEST_F(TrainingRun, RefusesWhatMakesNoSense) {
@@ -421,6 +516,13 @@ TEST_F(TrainingRun, FineTuningKeepsTheBackboneAndMakesANewHead) {
     EXPECT_EQ(weight(same, name), weight(first, name)) << name;
   }
   EXPECT_EQ(same.preprocess(), first.preprocess());
+}
+
+TEST(RunState, ALineThatTheDiskHadNoRoomForEndsNoLog) {
+  TemporaryDirectory folder;
+  write_text(folder / "log.jsonl", "{\"step\":1}\n{\"step\":2,\"lo\n{\"step\":3}\n\n{\"step\":4}\n{\"st");
+  rewind_log(folder.path(), 3);
+  EXPECT_EQ(read_text(folder / "log.jsonl"), "{\"step\":1}\n{\"step\":3}\n");
 }
 
 TEST(RunState, DamagedOrForeignFilesAreToldApart) {

@@ -31,13 +31,10 @@ constexpr std::array<Section, 4> kSections = {{{"weights/", &TrainerState::weigh
 }  // namespace
 
 Json position_of(const RunState& state) {
-  return {{"version", kVersion},
-          {"steps", state.trainer.steps},
-          {"world", state.world},
-          {"best_top1", state.best_top1},
-          {"loss_sum", state.loss_sum},
-          {"logged", state.logged},
-          {"config", config_to_json(state.config)}};
+  return {{"version", kVersion},        {"steps", state.trainer.steps},
+          {"world", state.world},       {"best_top1", state.best_top1},
+          {"loss_sum", state.loss_sum}, {"logged", state.logged},
+          {"loss", state.loss},         {"config", config_to_json(state.config)}};
 }
 
 void set_position(const Json& position, RunState& state, const std::string& place) {
@@ -49,6 +46,7 @@ void set_position(const Json& position, RunState& state, const std::string& plac
     state.best_top1 = position.at("best_top1").get<double>();
     state.loss_sum = position.at("loss_sum").get<double>();
     state.logged = position.at("logged").get<std::int64_t>();
+    state.loss = position.value("loss", 0.0);  // early states are without
     config_from_json(position.at("config"), state.config, place);
   } catch (const Json::exception&) {
     fail<IoError>(place, "does not say where the run stands: the file is damaged");
@@ -92,8 +90,8 @@ void rewind_log(const fs::path& folder, std::int64_t steps) {
   for (std::string line; std::getline(in, line);) {
     const Json entry = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     const auto step = entry.is_object() ? entry.find("step") : entry.end();
-    // A line that was cut off is the last one.
-    if (!entry.is_object() || step == entry.end() || !step->is_number_integer() || *step > steps) break;
+    // Lines may be cut off: the last one of a run that was killed, any of one whose disk was full.
+    if (!entry.is_object() || step == entry.end() || !step->is_number_integer() || *step > steps) continue;
     out.write(line + "\n");
   }
   out.commit();

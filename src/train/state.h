@@ -29,6 +29,7 @@ struct RunState {
   double best_top1 = -1;    // so far; −1: never evaluated
   double loss_sum = 0;      // of the steps since the last line of the log
   std::int64_t logged = 0;  // the step of that line
+  double loss = 0;          // in that line
 };
 
 namespace run_files {

@@ -227,6 +227,14 @@ TEST_F(Train, AConfigurationFileCountsBelowTheCommandLine) {
   EXPECT_EQ(config["augment"]["smoothing"], 0.1);  // of the recipe
 }
 
+TEST_F(Train, AModelOptionIsSetBesideTheOthers) {
+  const Json options = only_json(weft_command({"train", "--set", "options.depth=3", "--print-config"}).out)["options"];
+  EXPECT_EQ(options, (Json{{"patch_size", 4}, {"embed_dims", 128}, {"depth", 3}}));
+  const Json none =
+      only_json(weft_command({"train", "--set", "options={}", "--set", "options.depth=3", "--print-config"}).out);
+  EXPECT_EQ(none["options"], (Json{{"depth", 3}}));
+}
+
 TEST_F(Train, ADiskThatIsFullLosesNothing) {
   ASSERT_EQ(weft_command(command("run", {"--stop-after", "5"})).code, 0);
   const std::string before = read_text(file("run", "state.safetensors"));

@@ -70,7 +70,8 @@ struct Axis {
 Axis linear_axis(const std::vector<double>& values, double begin, double end) {
   const double low = values.empty() ? 0 : *std::ranges::min_element(values);
   const double high = values.empty() ? 1 : *std::ranges::max_element(values);
-  const double span = high > low ? high - low : std::max(std::abs(high), 1e-9);
+  const double size = std::max(std::abs(low), std::abs(high));
+  const double span = high - low > 1e-9 * size ? high - low : std::max(size, 1e-9);  // apart by more than rounding
   return {Scale::kLinear, low, low + 1.04 * span, begin, end};
 }
 

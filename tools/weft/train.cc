@@ -115,7 +115,7 @@ void put(Json& json, std::string_view key, std::string_view text) {
 TrainConfig config_of(const Options& o) {
   TrainConfig config = find_recipe(o.recipe).config;
   if (!o.config.empty()) config_from_json(parse_json(read_text(o.config), o.config), config, o.config);
-  Json given = Json::object();
+  Json given = {{"options", config.options}};  // of which one key may be set, too
   for (const auto& [key, value] : o.short_forms()) {
     if (!value->empty()) put(given, key, *value);
   }
@@ -139,7 +139,7 @@ volatile std::sig_atomic_t caught_signal = 0;
 void leave_on_signals() {
   struct sigaction action = {};
   action.sa_handler = [](int signal) { caught_signal = signal; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);  // what is being read or written goes on
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
 }
@@ -189,7 +189,7 @@ Meeting meeting_of(const Launch& launch, const Options& o) {
 
 int run(const Options& o) {
   if (o.print_config) {
-    print_json(config_to_json(config_of(o)));
+    print_json(config_to_json(o.resume.empty() ? config_of(o) : read_state(o.resume).config));
     return kOk;
   }
   if (o.out.empty() == o.resume.empty()) fail_usage("give a folder: --out for a new run or --resume for an old one");
