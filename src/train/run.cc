@@ -262,22 +262,8 @@ class Run {
     const Clock::time_point start = Clock::now();
     const std::int64_t epochs = epochs_after(step_);
     TrainingMetrics metrics{.steps = step_, .epochs = epochs, .loss = loss_, .top1 = -1, .top5 = -1};
-    const Model model(std::make_shared<const ModelData>(trained_model(model_, config_, trainer_->weights(), metrics)));
-    bool best = false;
     const bool at_end = step_ == steps_;
-    if (val_ && (due(config_.eval_every) || at_end)) {
-      EvalReport report{.step = step_, .epoch = epochs};
-      evaluate(model, report);
-      best = report.best = report.top1 > best_top1_;
-      metrics.top1 = report.top1;
-      metrics.top5 = report.top5;
-      recorder_.log({{"step", step_},
-                     {"epoch", epochs},
-                     {"val_loss", report.loss},
-                     {"val_top1", report.top1},
-                     {"val_top5", report.top5}});
-      recorder_.tell(&RunListener::evaluated, report);
-    }
+    const bool best = val_ && (due(config_.eval_every) || at_end) && judge(metrics);
     const ModelData data = trained_model(model_, config_, trainer_->weights(), metrics);
     const auto write = [&](const std::string& name) {
       return recorder_.file(name, at_end, [&](const fs::path& path) { write_model_file(path, data); });
@@ -289,6 +275,29 @@ class Run {
       write(fmt::format("epoch-{:04}.safetensors", epochs));
     }
     mark_ += Clock::now() - start;  // evaluation is no training
+  }
+
+  // Fills in how right the model is, and whether it is more so than any before.
+  bool judge(TrainingMetrics& metrics) {
+    const Model model(std::make_shared<const ModelData>(trained_model(model_, config_, trainer_->weights(), metrics)));
+    EvalReport report{.step = metrics.steps, .epoch = metrics.epochs};
+    try {
+      evaluate(model, report);
+    } catch (const IoError& error) {
+      if (processes_->world() > 1) throw;  // the others wait for this one
+      recorder_.tell(&RunListener::warned, fmt::format("{}; going on without this evaluation", error.what()));
+      return false;
+    }
+    report.best = report.top1 > best_top1_;
+    metrics.top1 = report.top1;
+    metrics.top5 = report.top5;
+    recorder_.log({{"step", report.step},
+                   {"epoch", report.epoch},
+                   {"val_loss", report.loss},
+                   {"val_top1", report.top1},
+                   {"val_top5", report.top5}});
+    recorder_.tell(&RunListener::evaluated, report);
+    return report.best;
   }
 
   // On the CPU by the engine that models are used with, on a GPU by libtorch.

@@ -248,6 +248,22 @@ TEST_F(TrainingRun, StopsAtOnceWhereEnoughStepsAreDone) {
   EXPECT_EQ(resume({}, all, kCounting, listener_).step, 4);
 }
 
+TEST_F(TrainingRun, AValidationPictureThatCannotBeReadCostsTheEvaluationOnly) {
+  for (const char* const name : {"airplane", "bird"}) {
+    fs::create_directories(folder_ / "val" / name);
+    write_text(folder_ / "val" / name / "a.png", "no picture");
+  }
+  config_.val = (folder_ / "val").string();
+  EXPECT_TRUE(refuses([&] { train(config_, options("run"), kCounting, listener_); }, "are not those of"));
+  fs::rename(folder_ / "val" / "bird", folder_ / "val" / "automobile");
+  const RunResult result = train(config_, options("run"), kCounting, listener_);
+  EXPECT_TRUE(result.finished);
+  EXPECT_EQ(result.best_top1, -1);
+  ASSERT_EQ(listener_.warnings.size(), 3U);
+  EXPECT_NE(listener_.warnings[0].find("a.png"), std::string::npos) << listener_.warnings[0];
+  EXPECT_TRUE(fs::exists(folder_ / "run" / "last.safetensors"));
+}
+
 TEST_F(TrainingRun, AListenerStopsItAndTheStateIsSaved) {
   listener_.stop_at = 5;
   const RunResult result = train(config_, options("run"), kCounting, listener_);
