@@ -8,7 +8,7 @@ if(WEFT_BUILD_TOOLS AND NOT WEFT_SANITIZE)
   set_tests_properties(Install.static Install.shared PROPERTIES TIMEOUT 1500 PROCESSORS 2)
   set_tests_properties(Install.static PROPERTIES FIXTURES_SETUP readme_program)
 
-  set(readme_model ${PROJECT_SOURCE_DIR}/models/vrwkv_micro_cifar10.safetensors)
+  set(readme_model ${PROJECT_SOURCE_DIR}/models/vrwkv_cifar10.safetensors)
   add_test(NAME Readme.program COMMAND ${PROJECT_BINARY_DIR}/install-static/outside/readme
            ${readme_model} ${PROJECT_SOURCE_DIR}/demo/pictures/ship.png)
   set_tests_properties(Readme.program PROPERTIES FIXTURES_REQUIRED readme_program)

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::array<std::pair<DType, std::string_view>, 3> kDTypes = {
     {{DType::kF32, "f32"}, {DType::kBF16, "bf16"}, {DType::kI8, "int8"}}};
-constexpr std::string_view kDefaultModel = "vrwkv_micro_cifar10.safetensors";
+constexpr std::string_view kDefaultModel = "vrwkv_cifar10.safetensors";
 
 bool looks_like_model(const fs::path& path) {
   const fs::path suffix = path.extension();
