@@ -200,7 +200,7 @@ std::string draw_panel(const Figure& figure, const Figure::Panel& panel, double 
     const double at = x.place(tick);
     svg +=
         fmt::format("  <line class=\"grid\" x1=\"{0:.1f}\" y1=\"{1}\" x2=\"{0:.1f}\" y2=\"{2}\"/>\n", at, kTop, bottom);
-    svg += text(at, bottom + 18, "middle", fmt::format("{:.4g}", tick));
+    svg += text(at, bottom + 18, "middle", fmt::format("{:.6g}", tick));
   }
   for (const double tick : ticks_of(y)) {
     const double at = y.place(tick);
