@@ -31,7 +31,8 @@ class Prefetch {
   Prefetch(Recipe recipe, int workers, int ahead)
       : recipe_(std::move(recipe)), ahead_(static_cast<std::size_t>(ahead)) {
     try {
-      for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+      // Not a lambda: a shared library would export std::thread's code for it.
+      for (int i = 0; i < workers; ++i) threads_.emplace_back(&run, static_cast<void*>(this));
     } catch (...) {
       stop();  // those that did start would be waited for without end
       throw;
@@ -60,6 +61,8 @@ class Prefetch {
   }
 
  private:
+  static void run(void* self) { static_cast<Prefetch*>(self)->work(); }
+
   void stop() {
     {
       const std::lock_guard lock(mutex_);
