@@ -18,7 +18,7 @@ need = @scripts/need
 peers = @scripts/peers
 sources = git ls-files '*.h' '*.cc' '*.cu'
 
-.PHONY: help build demo test gpu-test cuda bench instructions format lint asan tsan fuzz clean
+.PHONY: help build training demo test gpu-test cuda bench instructions format lint asan tsan fuzz clean
 
 help: ## list what can be made
 	@echo "make TARGET, where TARGET is one of"
@@ -26,6 +26,11 @@ help: ## list what can be made
 
 build: ## build the command: build/release/bin/weft
 	$(need) $(BUILD_PACKAGES)
+	cmake --preset release
+	cmake --build --preset release --parallel $(JOBS)
+
+training: ## the same with libtorch, for `weft train`
+	$(need) $(BUILD_PACKAGES) $(TORCH_PACKAGES)
 	cmake --preset release
 	cmake --build --preset release --parallel $(JOBS)
 

@@ -48,7 +48,7 @@ struct TrainConfig {
   int epochs = 300;
   int batch = 128;     // pictures per pass and process
   int accumulate = 1;  // passes per step
-  // Learning rate: linear from 0 over the warm-up, then half a cosine down to min_lr.
+  // Learning rate: rising linearly over the warm-up, then half a cosine down to min_lr.
   double lr = 1e-3;
   double min_lr = 1e-5;
   double warmup_epochs = 5;

@@ -541,6 +541,43 @@ TEST(RunState, ALineThatTheDiskHadNoRoomForEndsNoLog) {
   EXPECT_EQ(read_text(folder / "log.jsonl"), "{\"step\":1}\n{\"step\":3}\n");
 }
 
+TEST_F(TrainingRun, ANewHeadLeavesTheFinalNormAlone) {
+  config_.options["embed_dims"] = 10;  // as many channels as classes
+  config_.epochs = 1;
+  config_.augment.cutmix = 0;
+  config_.lr = 100;  // so that no weight is what a fresh one is
+  train(config_, options("first"), kCounting, listener_);
+  const auto big_endian = [](std::uint32_t x) {
+    std::string bytes;
+    for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(x >> shift);
+    return bytes;
+  };
+  std::string pictures = big_endian(0x803) + big_endian(10) + big_endian(32) + big_endian(32);
+  std::string labels = big_endian(0x801) + big_endian(10);
+  for (int i = 0; i < 10; ++i) {
+    for (int j = 0; j < 32 * 32; ++j) pictures += static_cast<char>(i * j);
+    labels += static_cast<char>(i);
+  }
+  write_text(folder_ / "train-images-idx3-ubyte", pictures);
+  write_text(folder_ / "train-labels-idx1-ubyte", labels);
+  config_.model = "";
+  config_.from = (folder_ / "first" / "last.safetensors").string();
+  config_.options = Json::object();
+  config_.data = (folder_ / "train-images-idx3-ubyte").string();  // classes "0" … "9"
+  config_.val = "";
+  config_.lr = config_.min_lr = 0;
+  train(config_, options("second"), kCounting, listener_);
+  const Model first = Model::load(config_.from);
+  const Model second = Model::load(folder_ / "second" / "last.safetensors");
+  const auto same = [&](const char* name) {
+    return std::ranges::equal(first.data().weights.find(name)->second.data<float>(),
+                              second.data().weights.find(name)->second.data<float>());
+  };
+  EXPECT_TRUE(same("backbone.ln1.weight"));
+  EXPECT_TRUE(same("backbone.layers.1.att.key.weight"));
+  EXPECT_FALSE(same("head.fc.weight"));
+}
+
 TEST(RunState, DamagedOrForeignFilesAreToldApart) {
   TemporaryDirectory folder;
   write_text(folder / "state.safetensors", "nonsense");

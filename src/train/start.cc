@@ -44,6 +44,23 @@ ModelData fresh_model(const TrainConfig& config, int classes) {
   return data;
 }
 
+std::unique_ptr<Graph> native_graph(const Architecture& architecture) {
+  const auto [height, width] = architecture.native_size();
+  return training_graph(architecture, {1, architecture.in_channels(), height, width});
+}
+
+// Of each parameter whether it has a row for each class: another number of classes gives it another shape.
+std::vector<bool> rows_are_classes(const Graph& graph, const Architecture& architecture) {
+  Json other = architecture.config();
+  other["num_classes"] = architecture.classes() + 1;
+  const auto wider = native_graph(*find_family(architecture.family()).configure(other));
+  std::vector<bool> result;
+  for (std::size_t i = 0; i < graph.parameters().size(); ++i) {
+    result.push_back(graph.value(graph.parameters()[i]).type != wider->value(wider->parameters()[i]).type);
+  }
+  return result;
+}
+
 // Weights of the file wherever they fit; a head for other classes starts anew.
 ModelData model_from_file(const TrainConfig& config, const Dataset& dataset) {
   ModelData data = read_model_file(config.from, {});
@@ -54,21 +71,18 @@ ModelData model_from_file(const TrainConfig& config, const Dataset& dataset) {
   model.update(config.options);
   model["num_classes"] = dataset.classes();
   data.architecture = find_family(data.architecture->family()).configure(model);
-  const auto graph = training_graph(
-      *data.architecture,
-      {1, data.architecture->in_channels(), data.architecture->native_size()[0], data.architecture->native_size()[1]});
-  const std::vector<int> layers = layers_of_parameters(*graph, *data.architecture);
+  const auto graph = native_graph(*data.architecture);
+  const std::vector<bool> of_classes = rows_are_classes(*graph, *data.architecture);
   Weights weights = initial_weights(*data.architecture, config.seed);
   std::string wrong;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
+  for (std::size_t i = 0; i < of_classes.size(); ++i) {
+    if (of_classes[i] && !same_classes) continue;
     const Graph::ValueInfo& parameter = graph->value(graph->parameters()[i]);
     const auto own = data.weights.find(parameter.name);
-    const bool head = layers[i] > data.architecture->depth();
-    const bool of_classes = head && (own == data.weights.end() || own->second.shape()[0] == old_classes);
-    if (of_classes && !same_classes) continue;
+    if (own == data.weights.end() && old_classes == 0) continue;  // of a head that the options gave a bare backbone
     if (own != data.weights.end() && own->second.shape() == parameter.type.shape) {
       weights[parameter.name] = own->second.to(DType::kF32).clone();
-    } else if (!head) {
+    } else {
       wrong += fmt::format("{}{} must be {}, got {}", wrong.empty() ? "" : ", ", parameter.name, parameter.type.shape,
                            own == data.weights.end() ? "none" : own->second.shape().str());
     }
