@@ -78,5 +78,7 @@ Value sigmoid(Value x) { return x.graph().add_one(Sigmoid{}, {x}); }
 Value tanh(Value x) { return x.graph().add_one(Tanh{}, {x}); }
 Value squared_relu(Value x) { return x.graph().add_one(SquaredRelu{}, {x}); }
 Value gelu(Value x) { return x.graph().add_one(Gelu{}, {x}); }
+Value exp(Value x) { return x.graph().add_one(Exp{}, {x}); }
+Value clamp(Value x, float low, float high) { return x.graph().add_one(Clamp{.low = low, .high = high}, {x}); }
 
 }  // namespace weft

@@ -9,6 +9,8 @@
 //   squared_relu  y = max(x, 0)²
 //   gelu          y = x · (1 + erf(x/√2)) / 2            (Hendrycks, Gimpel 2016, arXiv:1606.08415; PyTorch's exact
 //   form)
+//   exp           y = e^x
+//   clamp         y = min(max(x, low), high)
 //
 // They count no multiply-accumulates: as in the official counters, only products of matrices, convolutions and mixers
 // do. A new operator is a struct with its formula here, its name in the variant below and one line of SIMD code.
@@ -17,6 +19,7 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <limits>
 #include <memory>
 #include <numbers>
 #include <span>
@@ -96,8 +99,27 @@ struct Gelu {
   bool operator==(const Gelu&) const = default;
 };
 
+struct Exp {
+  static constexpr std::string_view kName = "exp";
+  static constexpr std::tuple kFields{};
+  static constexpr std::size_t kArity = 1;
+  static double apply(double x) { return std::exp(x); }
+  bool operator==(const Exp&) const = default;
+};
+
+struct Clamp {
+  float low = -std::numeric_limits<float>::infinity();
+  float high = std::numeric_limits<float>::infinity();
+
+  static constexpr std::string_view kName = "clamp";
+  static constexpr std::tuple kFields{Field{"low", &Clamp::low}, Field{"high", &Clamp::high}};
+  static constexpr std::size_t kArity = 1;
+  double apply(double x) const { return x < low ? low : x > high ? high : x; }
+  bool operator==(const Clamp&) const = default;
+};
+
 /// Any of them. They share one implementation, so each converts to this where one is asked for.
-using Elementwise = std::variant<Add, Mul, Scale, Lerp, Sigmoid, Tanh, SquaredRelu, Gelu>;
+using Elementwise = std::variant<Add, Mul, Scale, Lerp, Sigmoid, Tanh, SquaredRelu, Gelu, Exp, Clamp>;
 
 std::vector<TensorType> infer(const Elementwise& attributes, std::span<const TensorType> in);
 void reference(const Elementwise& attributes, std::span<const Tensor> in, std::span<Tensor> out);
@@ -120,5 +142,8 @@ Value sigmoid(Value x);
 Value tanh(Value x);
 Value squared_relu(Value x);
 Value gelu(Value x);
+Value exp(Value x);
+/// low ≤ high
+Value clamp(Value x, float low, float high);
 
 }  // namespace weft
