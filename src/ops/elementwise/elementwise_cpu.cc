@@ -98,8 +98,13 @@ V apply(const Tanh&, D d, V x) {
 }
 
 template <class D, class V>
+V apply(const Relu&, D d, V x) {
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), x);  // a NaN is not below 0
+}
+
+template <class D, class V>
 V apply(const SquaredRelu&, D d, V x) {
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), hn::Mul(x, x));  // a NaN is not below 0
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), hn::Mul(x, x));
 }
 
 template <class D, class V>
@@ -122,6 +127,11 @@ V apply(const Clamp& op, D d, V x) {
   const V low = hn::Set(d, op.low);
   const V high = hn::Set(d, op.high);
   return hn::IfThenElse(hn::Lt(x, low), low, hn::IfThenElse(hn::Gt(x, high), high, x));  // a NaN is neither
+}
+
+template <class D, class V>
+V apply(const Silu&, D d, V x) {
+  return hn::Mul(x, apply(Sigmoid(), d, x));
 }
 
 // One row: `count` consecutive elements of the result. Input i starts at in[i] and repeats in[i][0] where repeats[i].
