@@ -178,6 +178,10 @@ class Maker {
                             .gamma = chance(0.7) ? 0.25 : 0.2};
     keep({q_shift(x.value, attributes), x.degree});
   }
+  void add_rotary() {
+    const Entry x = pick([](const Entry& e) { return e.shape().rank() == 3 && e.shape()[2] % 2 == 0; }, {2, 6, 4});
+    keep({rotary(x.value, weight({2 * divisor(x.shape()[2] / 2)})), x.degree});
+  }
   void add_reshape() {
     const Entry x = any();
     std::vector<std::int64_t> extents = extents_of(x.shape());
@@ -260,12 +264,13 @@ class Maker {
   }
 
   using Adder = void (Maker::*)();
-  static constexpr Adder kOperations[] = {
-      &Maker::add_bi_wkv,  &Maker::add_linear,       &Maker::add_attention,   &Maker::add_add,
-      &Maker::add_mul,     &Maker::add_scale,        &Maker::add_lerp,        &Maker::add_sigmoid,
-      &Maker::add_tanh,    &Maker::add_squared_relu, &Maker::add_gelu,        &Maker::add_layer_norm,
-      &Maker::add_q_shift, &Maker::add_reshape,      &Maker::add_permute,     &Maker::add_slice,
-      &Maker::add_concat,  &Maker::add_mean,         &Maker::add_patch_embed, &Maker::add_interpolate};
+  static constexpr Adder kOperations[] = {&Maker::add_bi_wkv,       &Maker::add_linear,      &Maker::add_attention,
+                                          &Maker::add_add,          &Maker::add_mul,         &Maker::add_scale,
+                                          &Maker::add_lerp,         &Maker::add_sigmoid,     &Maker::add_tanh,
+                                          &Maker::add_squared_relu, &Maker::add_gelu,        &Maker::add_layer_norm,
+                                          &Maker::add_q_shift,      &Maker::add_reshape,     &Maker::add_permute,
+                                          &Maker::add_slice,        &Maker::add_concat,      &Maker::add_mean,
+                                          &Maker::add_patch_embed,  &Maker::add_interpolate, &Maker::add_rotary};
 
   std::mt19937_64 random_;
   RandomGraph result_;
