@@ -21,11 +21,6 @@ inline void require_img_size(Value image, std::array<int, 2> img_size, std::stri
                       img_size[0], img_size[1], height, width, height, width);
 }
 
-/// Tokens [B,T,C] as a map [B,C,H,W].
-inline Value as_map(Value x, std::array<int, 2> grid) {
-  return reshape(permute(x, {0, 2, 1}), {x.shape()[0], x.shape()[2], grid[0], grid[1]});
-}
-
 /// mix(x) for x with channels and tokens exchanged: x [B,T,C], mix from [B,C,T] to [B,C,T'], the result [B,T',C].
 template <class F>
 Value along_tokens(Value x, F&& mix) {

@@ -12,7 +12,7 @@ namespace {
 constexpr float kNormEps = 1e-6F;
 
 // timm's: Glorot's uniform distribution for products, next to nothing for what is added.
-Value affine(Value x, const Scope& s, std::int64_t out) {
+Value product(Value x, const Scope& s, std::int64_t out) {
   const double fans = static_cast<double>(x.shape()[-1] + out);
   return linear(x, s, out, init::uniform(static_cast<float>(std::sqrt(6 / fans))), init::truncated_normal(1e-6F));
 }
@@ -20,7 +20,7 @@ Value affine(Value x, const Scope& s, std::int64_t out) {
 // Over the last axis, eq. (1).
 Value mlp(const Scope& s, Value x, std::int64_t hidden) {
   const auto guard = s.enter();
-  return affine(gelu(affine(x, s["fc1"], hidden)), s["fc2"], x.shape()[-1]);
+  return product(gelu(product(x, s["fc1"], hidden)), s["fc2"], x.shape()[-1]);
 }
 
 // x [B,T,C]
@@ -44,7 +44,7 @@ ModelValues build(Graph& graph, Value image, const Config& c, std::span<const in
     x = block(s["blocks"][i], x, c);
     if (i == c.depth - 1) x = layer_norm(x, s["norm"], kNormEps);
     for (std::size_t j = 0; j < layers.size(); ++j) {
-      if (layers[j] == i) maps[j] = as_map(x, c.grid());
+      if (layers[j] == i) maps[j] = feature_map(x, c.grid());
     }
   }
   const Value pooled = mean(x, 1);

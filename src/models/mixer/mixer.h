@@ -9,6 +9,7 @@
 
 #include "graph/graph.h"
 #include "models/architecture.h"
+#include "models/hierarchy.h"
 
 namespace weft::mixer {
 
@@ -35,7 +36,7 @@ struct Config {
   bool operator==(const Config&) const = default;
 
   /// Rows and columns of the grid of patches.
-  std::array<int, 2> grid() const { return {img_size[0] / patch_size, img_size[1] / patch_size}; }
+  TokenGrid grid() const { return {img_size[0] / patch_size, img_size[1] / patch_size}; }
   /// Widths of the hidden layers of the two MLPs.
   int token_hidden() const { return hidden(mlp_ratio[0]); }
   int channel_hidden() const { return hidden(mlp_ratio[1]); }

@@ -7,20 +7,11 @@
 namespace weft::resmlp {
 namespace {
 
-Value product(Value x, const Scope& s, std::int64_t out) {
-  return linear(x, s, out, init::truncated_normal(0.02F), init::constant(0));
-}
-
 // What stands in the place of a norm, eq. (1): alpha·x + beta.
-Value affine(Value x, const Scope& s) {
+Value affine_norm(Value x, const Scope& s) {
   const std::int64_t channels = x.shape()[-1];
   const Value scaled = mul(x, s.param("alpha", {channels}, init::constant(1)));
   return add(scaled, s.param("beta", {channels}, init::constant(0)));
-}
-
-Value mlp(const Scope& s, Value x) {
-  const auto guard = s.enter();
-  return product(gelu(product(x, s["fc1"], 4 * x.shape()[-1])), s["fc2"], x.shape()[-1]);
 }
 
 // A residual branch: x + γ·y.
@@ -34,9 +25,9 @@ Value residual(const Scope& s, int branch, Value x, Value y, const Config& c) {
 Value block(const Scope& s, Value x, const Config& c) {
   const auto guard = s.enter();
   const Value mixed =
-      along_tokens(affine(x, s["norm1"]), [&](Value y) { return product(y, s["attn"], y.shape()[-1]); });
+      along_tokens(affine_norm(x, s["norm1"]), [&](Value y) { return affine(y, s["attn"], y.shape()[-1]); });
   x = residual(s, 1, x, mixed, c);
-  return residual(s, 2, x, mlp(s["mlp"], affine(x, s["norm2"])), c);
+  return residual(s, 2, x, mlp(affine_norm(x, s["norm2"]), s["mlp"], 4LL * c.embed_dim), c);
 }
 
 }  // namespace
@@ -49,14 +40,14 @@ ModelValues build(Graph& graph, Value image, const Config& c, std::span<const in
   std::vector<Value> maps(layers.size(), x);
   for (int i = 0; i < c.depth; ++i) {
     x = block(s["blocks"][i], x, c);
-    if (i == c.depth - 1) x = affine(x, s["norm"]);
+    if (i == c.depth - 1) x = affine_norm(x, s["norm"]);
     for (std::size_t j = 0; j < layers.size(); ++j) {
-      if (layers[j] == i) maps[j] = as_map(x, c.grid());
+      if (layers[j] == i) maps[j] = feature_map(x, c.grid());
     }
   }
   const Value pooled = mean(x, 1);
   std::optional<Value> logits;
-  if (c.num_classes > 0) logits = product(pooled, s["head"], c.num_classes);
+  if (c.num_classes > 0) logits = affine(pooled, s["head"], c.num_classes);
   return {.maps = std::move(maps), .pooled = pooled, .logits = logits};
 }
 

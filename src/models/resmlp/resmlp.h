@@ -10,6 +10,7 @@
 
 #include "graph/graph.h"
 #include "models/architecture.h"
+#include "models/hierarchy.h"
 
 namespace weft::resmlp {
 
@@ -35,7 +36,7 @@ struct Config {
   bool operator==(const Config&) const = default;
 
   /// Rows and columns of the grid of patches.
-  std::array<int, 2> grid() const { return {img_size[0] / patch_size, img_size[1] / patch_size}; }
+  TokenGrid grid() const { return {img_size[0] / patch_size, img_size[1] / patch_size}; }
 };
 
 /// Throws ConfigError that names every value out of range.
