@@ -45,6 +45,7 @@ class Graph {
     int node = -1;            // the node that makes it, for a result
     Tensor constant;          // for a constant
     Initializer initializer;  // for a parameter
+    bool buffer = false;      // a parameter that is not trained
   };
 
   struct Node {
@@ -67,6 +68,9 @@ class Graph {
   Value input(std::string name, TensorType type);
   /// Throws ConfigError when the name is taken.
   Value parameter(std::string name, TensorType type, Initializer initializer);
+  /// A parameter that is part of a checkpoint and not trained: running statistics, decays. It is one of parameters(),
+  /// does not count in parameter_count() and has no gradient.
+  Value buffer(std::string name, TensorType type, Initializer initializer);
   Value constant(Tensor tensor);
   /// Adds a node after checking its shapes. Throws ShapeError, with the place in the message.
   std::vector<Value> add(Operation operation, std::span<const Value> inputs);
@@ -84,7 +88,7 @@ class Graph {
   std::span<const int> inputs() const { return inputs_; }
   std::span<const int> parameters() const { return parameters_; }
 
-  /// Number of elements of all parameters.
+  /// Number of elements of all parameters but buffers.
   std::int64_t parameter_count() const;
   /// Multiply-accumulates of one run.
   std::int64_t macs() const;
@@ -118,6 +122,7 @@ class Scope {
   Scope operator[](int index) const { return (*this)[std::to_string(index)]; }
 
   Value param(std::string_view name, Shape shape, Initializer initializer) const;
+  Value buffer(std::string_view name, Shape shape, Initializer initializer) const;
   Graph& graph() const { return *graph_; }
   const std::string& path() const { return path_; }
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -62,6 +63,9 @@ struct Recognition {
   std::vector<Finding> findings;
   /// Where tensors have other names than the model's parameters: model's name by the file's.
   std::map<std::string, std::string> renamed;
+  /// Tensors of the file that follow from the configuration (masks, indices, counts of batches), by the file's names:
+  /// they are left out.
+  std::set<std::string> derived;
 };
 
 /// Names and types of the tensors in a checkpoint.

@@ -31,8 +31,9 @@ inline void number_to_list(Json& options, const char* name, std::size_t count) {
 }
 
 /// What an Architecture owes to its Config alone; a family derives its own from it. C has kFamily, kBlocks
-/// (Architecture::block_prefix), kFields, img_size, patch_size and depth; beside it lie validate(config) and
-/// build(graph, image, config, layers).
+/// (Architecture::block_prefix), kFields, and depth, or depths of its stages, which are its layers then; img_size where
+/// it has a size of its own, else that is 224 × 224. Beside it lie validate(config) and build(graph, image, config,
+/// layers).
 template <class C>
 class ConfiguredArchitecture : public Architecture {
  public:
@@ -42,9 +43,21 @@ class ConfiguredArchitecture : public Architecture {
 
   std::string_view family() const override { return C::kFamily; }
   Json config() const override { return config_to_json(options_); }
-  int depth() const override { return options_.depth; }
+  int depth() const override {
+    if constexpr (requires(const C& c) { c.depths; }) {
+      return static_cast<int>(options_.depths.size());
+    } else {
+      return options_.depth;
+    }
+  }
   std::string_view block_prefix() const override { return C::kBlocks; }
-  std::array<int, 2> native_size() const override { return options_.img_size; }
+  std::array<int, 2> native_size() const override {
+    if constexpr (requires(const C& c) { c.img_size; }) {
+      return options_.img_size;
+    } else {
+      return {224, 224};
+    }
+  }
   ModelValues build(Graph& graph, Value image, std::span<const int> layers) const override {
     return detail::build_by_config(graph, image, options_, layers);
   }

@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -41,6 +42,8 @@ class Layout {
   int square_side(int positions, bool size_is_given) const;
   /// Names with `to` in the place of the prefix, by the file's; empty where that changes nothing.
   std::map<std::string, std::string> renamed(std::string_view to) const;
+  /// The file's names, among those with the prefix, whose last word is one of these: for Recognition::derived.
+  std::set<std::string> named(std::initializer_list<std::string_view> last_words) const;
 
  private:
   Layout(const TensorIndex& tensors, std::string_view family, std::string prefix)
@@ -94,13 +97,13 @@ class Recogniser {
   }
 
   /// Once, at the end. Throws ConfigError for overrides that are none of the family's.
-  Recognition done(std::map<std::string, std::string> renamed) {
+  Recognition done(std::map<std::string, std::string> renamed, std::set<std::string> derived = {}) {
     config_from_json(overrides_, config_, C::kFamily);
     for (Finding& finding : findings_) {
       if (!overridden(finding.option)) continue;
       finding = {finding.option, overrides_[finding.option].dump(), "set by the user", false};
     }
-    return {config_to_json(config_), std::move(findings_), std::move(renamed)};
+    return {config_to_json(config_), std::move(findings_), std::move(renamed), std::move(derived)};
   }
 
  private:

@@ -87,7 +87,7 @@ std::vector<TrainedParameter> plan_parameters(const Graph& graph, const Architec
     parameters.push_back({.name = graph.value(id).name,
                           .lr_scale = std::pow(config.layer_decay, last - layers[i]),
                           .weight_decay = decays[static_cast<std::size_t>(id)] ? config.weight_decay : 0,
-                          .frozen = layers[i] < frozen});
+                          .frozen = graph.value(id).buffer || layers[i] < frozen});
   }
   return parameters;
 }
