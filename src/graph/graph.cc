@@ -145,12 +145,14 @@ Initializer truncated_normal(float deviation) {
   };
 }
 
-Initializer uniform_fan_in(std::int64_t fan_in) {
-  return [bound = 1 / std::sqrt(static_cast<float>(fan_in))](std::span<float> values, std::mt19937_64& random) {
+Initializer uniform(float bound) {
+  return [bound](std::span<float> values, std::mt19937_64& random) {
     std::uniform_real_distribution<float> uniform(-bound, bound);
     for (float& value : values) value = uniform(random);
   };
 }
+
+Initializer uniform_fan_in(std::int64_t fan_in) { return uniform(1 / std::sqrt(static_cast<float>(fan_in))); }
 
 Initializer each(std::function<double(std::int64_t)> f) {
   return [f = std::move(f)](std::span<float> values, std::mt19937_64&) {

@@ -158,6 +158,8 @@ class Scope {
 namespace init {
 Initializer constant(float value);
 Initializer truncated_normal(float deviation);
+/// Uniform in ±bound.
+Initializer uniform(float bound);
 /// Uniform in ±1/√fan_in: PyTorch's default for Linear and Conv2d weights and biases.
 Initializer uniform_fan_in(std::int64_t fan_in);
 /// values[i] = f(i)

@@ -15,3 +15,4 @@
 #include "ops/mean/mean.h"
 #include "ops/patch_embed/patch_embed.h"
 #include "ops/q_shift/q_shift.h"
+#include "ops/rotary/rotary.h"

@@ -187,6 +187,18 @@ at::Tensor lower(const weft::PatchEmbed& patch, Inputs in, const Setting& settin
 
 at::Tensor lower(const weft::QShift& q, Inputs in, const Setting&) { return Shift::apply(in[0], q); }
 
+at::Tensor lower(const weft::Rotary&, Inputs in, const Setting& setting) {
+  const Tensor& x = in[0];
+  const std::int64_t head_channels = in[1].size(0);
+  const Tensor positions = at::arange(x.size(1), in[1].options().dtype(at::kDouble));
+  const Tensor turn = at::outer(positions, in[1].to(at::kDouble)).unsqueeze(1);  // [T,1,D]
+  const Tensor heads = x.reshape({x.size(0), x.size(1), x.size(2) / head_channels, head_channels});
+  const Tensor pairs = heads.unflatten(3, {head_channels / 2, 2});
+  const Tensor across = at::stack({-pairs.select(4, 1), pairs.select(4, 0)}, 4).flatten(3);
+  return (heads * turn.cos().to(x.scalar_type()) + across * turn.sin().to(x.scalar_type()))
+      .reshape(extents(setting.out));
+}
+
 at::Tensor lower(const weft::Reshape&, Inputs in, const Setting& setting) {
   return in[0].reshape(extents(setting.out));
 }

@@ -197,6 +197,10 @@ class Maker {
                             .gamma = chance(0.7) ? 0.25 : 0.2};
     keep({q_shift(x.value, attributes), x.degree});
   }
+  void add_rotary() {
+    const Entry x = pick([](const Entry& e) { return e.shape().rank() == 3 && e.shape()[2] % 2 == 0; }, {2, 6, 4});
+    keep({rotary(x.value, weight({2 * divisor(x.shape()[2] / 2)})), x.degree});
+  }
   void add_reshape() {
     const Entry x = any();
     std::vector<std::int64_t> extents = extents_of(x.shape());
@@ -328,7 +332,7 @@ class Maker {
       &Maker::add_q_shift, &Maker::add_reshape,        &Maker::add_permute,     &Maker::add_slice,
       &Maker::add_concat,  &Maker::add_mean,           &Maker::add_patch_embed, &Maker::add_interpolate,
       &Maker::add_relu,    &Maker::add_silu,           &Maker::add_pad,         &Maker::add_batch_norm,
-      &Maker::add_conv2d,  &Maker::add_depthwise_conv, &Maker::add_involution};
+      &Maker::add_conv2d,  &Maker::add_depthwise_conv, &Maker::add_involution,  &Maker::add_rotary};
 
   std::mt19937_64 random_;
   RandomGraph result_;
