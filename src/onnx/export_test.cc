@@ -162,6 +162,7 @@ std::vector<std::unique_ptr<Case>> all_cases() {
   add("q_shift past the grid", {1, 12, 16}, [](Value x, auto&) { return shifted(x, 3, 4, 3); });
   add("q_shift of one token", {1, 1, 16}, [](Value x, auto&) { return shifted(x, 1, 1, 1); });
   add("q_shift by nothing", {1, 12, 16}, [](Value x, auto&) { return shifted(x, 3, 4, 0); });
+  add("rotary", {2, 12, 18}, [=](Value x, auto& s) { return rotary(x, weight(s, {6})); });
   add("q_shift of no channel", {1, 12, 3}, [](Value x, auto&) { return shifted(x, 3, 4, 1, 0); });
   return cases;
 }

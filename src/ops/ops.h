@@ -16,5 +16,6 @@
 #include "ops/mean/mean.h"
 #include "ops/patch_embed/patch_embed.h"
 #include "ops/q_shift/q_shift.h"
+#include "ops/rotary/rotary.h"
 #include "ops/sliding_attention/sliding_attention.h"
 #include "ops/window_attention/window_attention.h"

@@ -244,6 +244,10 @@ class Maker {
                             .gamma = chance(0.7) ? 0.25 : 0.2};
     keep({q_shift(x.value, attributes), x.degree});
   }
+  void add_rotary() {
+    const Entry x = pick([](const Entry& e) { return e.shape().rank() == 3 && e.shape()[2] % 2 == 0; }, {2, 6, 4});
+    keep({rotary(x.value, weight({2 * divisor(x.shape()[2] / 2)})), x.degree});
+  }
   void add_reshape() {
     const Entry x = any();
     std::vector<std::int64_t> extents = extents_of(x.shape());
@@ -395,6 +399,7 @@ class Maker {
                                           &Maker::add_conv2d,
                                           &Maker::add_depthwise_conv,
                                           &Maker::add_involution,
+                                          &Maker::add_rotary,
                                           &Maker::add_window_attention,
                                           &Maker::add_sliding_attention,
                                           &Maker::add_l2_norm,
