@@ -47,7 +47,7 @@ std::vector<Preset> presets() {
   add("swin_s", "49.6 M parameters, 8.7 GMACs at 224", small, 1, 224, 7);
   add("swin_b", "87.8 M parameters, 15.4 GMACs at 224", base, 1, 224, 7);
   add("swin_l", "196.5 M parameters, 34.5 GMACs at 224", large, 1, 224, 7);
-  add("swin_b_384", "87.9 M parameters, 47.0 GMACs at 384", base, 1, 384, 12);
+  add("swin_b_384", "87.9 M parameters, 47.1 GMACs at 384", base, 1, 384, 12);
   add("swin_l_384", "196.7 M parameters, 103.9 GMACs at 384", large, 1, 384, 12);
   add("swinv2_t_w8", "28.3 M parameters, 5.9 GMACs at 256", tiny, 2, 256, 8);
   add("swinv2_t_w16", "28.3 M parameters, 6.6 GMACs at 256", tiny, 2, 256, 16);

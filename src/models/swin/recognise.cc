@@ -99,17 +99,17 @@ void read_size(const Layout& layout, Recogniser<Config>& r) {
   const std::string mask = in_block(0, "attn_mask", 1);
   if (r.config().ape) {
     const int count = layout.extent(kPositions, 3, 1);
-    return square(layout.square_side(count, given) * patch,
+    return square(std::int64_t{layout.square_side(kPositions, count, given)} * patch,
                   fmt::format("{} has {} positions, taken as a square", layout.in_file(kPositions), count));
   }
   if (layout.has(mask)) {
     const int count = layout.extent(mask, 3, 0);
-    return square(layout.square_side(count, given) * r.config().window_size * patch,
+    return square(std::int64_t{layout.square_side(mask, count, given)} * r.config().window_size * patch,
                   fmt::format("{} has {} windows, taken as a square", layout.in_file(mask), count));
   }
   const int last = r.config().stages() - 1;
   const int window = std::max(window_of(layout, last), 1);
-  square((std::int64_t{window} << last) * patch,
+  square((std::int64_t{window} << std::min(last, 8)) * patch,
          fmt::format("the last stage has windows of {0} x {0}, taken for its grid", window));
 }
 

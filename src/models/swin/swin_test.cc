@@ -18,31 +18,43 @@ struct Published {
   double gmacs;
 };
 
-// Parameters exactly (the tables print 28, 50, 88 and 197 M); multiply-accumulates to the digit that the official
-// tables print. The official counter adds one for each element that a norm reads, some 0.4 % of Swin-T, and counts
-// neither the MLP of version 2's position bias nor the mask.
+// What the official counter leaves out: the MLP that makes version 2's position bias.
+std::int64_t bias_macs(const Config& c) {
+  std::int64_t macs = 0;
+  for (int i = 0; c.version == 2 && i < c.stages(); ++i) {
+    const std::int64_t side = 2 * c.window(i) - 1;
+    const auto stage = static_cast<std::size_t>(i);
+    macs += c.depths[stage] * side * side * 512 * (2 + c.num_heads[stage]);
+  }
+  return macs;
+}
+
+// Parameters exactly (the official tables print 28, 50, 88 and 197 M); multiply-accumulates as those tables print them,
+// to 0.1 G. The official counter adds one for each element that a norm reads: less than 0.1 %.
 TEST(Swin, PresetsHaveThePublishedSizes) {
   for (const auto& [preset, parameters, gmacs] : {Published{"swin_t", 28'288'354, 4.5},
                                                   {"swin_s", 49'606'258, 8.7},
                                                   {"swin_b", 87'768'224, 15.4},
                                                   {"swin_l", 196'532'476, 34.5},
-                                                  {"swin_b_384", 87'904'016, 47.0},
+                                                  {"swin_b_384", 87'903'584, 47.1},
                                                   {"swin_l_384", 196'735'516, 103.9},
                                                   {"swinv2_t_w8", 28'347'154, 5.9},
                                                   {"swinv2_t_w16", 28'347'154, 6.6},
-                                                  {"swinv2_s_w8", 49'731'106, 11.5},
-                                                  {"swinv2_s_w16", 49'731'106, 12.6},
-                                                  {"swinv2_b_w8", 87'916'892, 20.3},
-                                                  {"swinv2_b_w16", 87'916'892, 21.8},
-                                                  {"swinv2_b_w12to16", 87'916'892, 21.8},
-                                                  {"swinv2_b_w12to24", 87'916'892, 54.7},
-                                                  {"swinv2_l_w12to16", 196'745'308, 47.5},
-                                                  {"swinv2_l_w12to24", 196'745'308, 115.4}}) {
+                                                  {"swinv2_s_w8", 49'728'418, 11.5},
+                                                  {"swinv2_s_w16", 49'728'418, 12.6},
+                                                  {"swinv2_b_w8", 87'918'816, 20.3},
+                                                  {"swinv2_b_w16", 87'918'816, 21.8},
+                                                  {"swinv2_b_w12to16", 87'918'816, 21.8},
+                                                  {"swinv2_b_w12to24", 87'918'816, 54.7},
+                                                  {"swinv2_l_w12to16", 196'739'932, 47.5},
+                                                  {"swinv2_l_w12to24", 196'739'932, 115.4}}) {
     const auto [family, found] = find_preset(preset);
     const auto architecture = family->configure(found->config);
     const auto graph = build_graph(*architecture, {1, 3, found->side, found->side}, {});
     EXPECT_EQ(graph->parameter_count(), parameters) << preset;
-    EXPECT_NEAR(static_cast<double>(graph->macs()) * 1e-9, gmacs, 0.012 * gmacs) << preset;
+    Config config;
+    config_from_json(found->config, config, "test");
+    EXPECT_NEAR(static_cast<double>(graph->macs() - bias_macs(config)) * 1e-9, gmacs, 0.05 + 1e-3 * gmacs) << preset;
     EXPECT_EQ(matching_preset(*family, found->config)->name, preset);
   }
 }
@@ -122,7 +134,9 @@ TEST(Swin, TinyExtremesBuild) {
   }
 }
 
-LoadOptions small(std::initializer_list<std::pair<const std::string, std::string>> more = {}) {
+using Options = std::vector<std::pair<std::string, std::string>>;
+
+LoadOptions small(const Options& more) {
   LoadOptions options{.section = "",
                       .config = {{"img_size", "[32,32]"},
                                  {"patch_size", "2"},
@@ -131,7 +145,7 @@ LoadOptions small(std::initializer_list<std::pair<const std::string, std::string
                                  {"num_heads", "[2,3]"},
                                  {"window_size", "4"},
                                  {"num_classes", "5"}}};
-  for (const auto& [name, value] : more) options.config[name] = value;
+  options.config.insert(options.config.end(), more.begin(), more.end());
   return options;
 }
 
@@ -165,7 +179,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, SwinGolden, ::testing::Values("swin-w4", "swin-w
                          testing::case_name);
 
 TEST(Swin, RecognisesTheOfficialLayouts) {
-  const auto load = [](const char* name, std::map<std::string, std::string> config = {}) {
+  const auto load = [](const char* name, Options config = {}) {
     return Model::load(testing::golden(std::string(name) + "/weights.pth"),
                        {.section = "", .config = std::move(config)});
   };
