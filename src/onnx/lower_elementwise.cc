@@ -20,6 +20,11 @@ void lower(const Gelu&, Lowering& to) {
   to.result("Mul", {twice, to.model().number(0.5F)});
 }
 
+void lower(const Exp&, Lowering& to) { to.result("Exp", {to.in(0)}); }
+void lower(const Clamp& attributes, Lowering& to) {
+  to.result("Clip", {to.in(0), to.model().number(attributes.low), to.model().number(attributes.high)});
+}
+
 // x·mix + shifted·(1 − mix); engines fold 1 − mix where mix is constant.
 void lower(const Lerp&, Lowering& to) {
   const std::string rest = to.add("Sub", {to.model().number(1), to.in(2)});

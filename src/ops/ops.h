@@ -8,6 +8,7 @@
 #include "ops/depthwise_conv/depthwise_conv.h"
 #include "ops/elementwise/elementwise.h"
 #include "ops/interpolate/interpolate.h"
+#include "ops/l2_norm/l2_norm.h"
 #include "ops/involution/involution.h"
 #include "ops/layer_norm/layer_norm.h"
 #include "ops/layout/layout.h"
@@ -16,3 +17,5 @@
 #include "ops/patch_embed/patch_embed.h"
 #include "ops/q_shift/q_shift.h"
 #include "ops/rotary/rotary.h"
+#include "ops/sliding_attention/sliding_attention.h"
+#include "ops/window_attention/window_attention.h"

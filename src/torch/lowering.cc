@@ -97,6 +97,11 @@ at::Tensor lower(const weft::Gelu&, Inputs in, const Setting&) {
   return y;
 }
 
+at::Tensor lower(const weft::Exp&, Inputs in, const Setting&) { return at::exp(in[0]); }
+at::Tensor lower(const weft::Clamp& clamp, Inputs in, const Setting&) {
+  return at::clamp(in[0], double{clamp.low}, double{clamp.high});
+}
+
 at::Tensor lower(const weft::Linear&, Inputs in, const Setting&) { return affine(in[0], in[1], optional_input(in, 2)); }
 
 at::Tensor lower(const weft::LayerNorm& norm, Inputs in, const Setting&) {
