@@ -73,11 +73,15 @@ std::vector<std::unique_ptr<Case>> all_cases() {
   add("sigmoid", {2, 3}, [](Value x, auto&) { return sigmoid(x); });
   add("tanh", {2, 3}, [](Value x, auto&) { return weft::tanh(x); });
   add("squared_relu", {2, 9}, [](Value x, auto&) { return squared_relu(x); });
+  add("relu", {2, 9}, [](Value x, auto&) { return relu(x); });
+  add("silu", {2, 9}, [](Value x, auto&) { return silu(x); });
   add("gelu", {2, 9}, [](Value x, auto&) { return gelu(x); });
   add("attention", {2, 5, 12},
       [](Value x, auto&) { return attention(x, weft::tanh(x), sigmoid(x), {.heads = 3, .scale = 0}); });
   add("attention to fewer keys", {2, 5, 12},
       [](Value x, auto&) { return attention(x, slice(x, 1, 0, 2), slice(x, 1, 3, 5), {.heads = 2, .scale = 0.7F}); });
+  add("pad", {2, 7, 4}, [](Value x, auto&) { return pad(x, -2, 3); });
+  add("pad of channels", {2, 7, 4}, [](Value x, auto&) { return pad(x, 2, 1); });
   add("slice", {2, 7, 4}, [](Value x, auto&) { return slice(x, -2, 2, 5); });
   add("concat of a class token", {3, 4, 5}, [=](Value x, auto& s) {
     return concat(std::array{weight(s, {1, 1, 5}), x}, 1);
@@ -93,6 +97,34 @@ std::vector<std::unique_ptr<Case>> all_cases() {
   add("patch_embed that pads", {2, 3, 7, 10}, [=](Value x, auto& s) {
     return patch_embed(x, weight(s, {5, 3, 4, 3}), std::nullopt, {.patch_h = 4, .patch_w = 3});
   });
+  add("batch_norm", {2, 3, 4}, [=](Value x, auto& s) {
+    const Value variance = sigmoid(parameter(s, "v", {4}));
+    return batch_norm(x, weight(s, {4}), bias(s, {4}), parameter(s, "m", {4}), variance, 1e-3F);
+  });
+  add("conv2d", {2, 7, 6, 3}, [=](Value x, auto& s) {
+    return conv2d(x, weight(s, {5, 3, 3, 3}), bias(s, {5}), {.stride = 2, .padding = 1});
+  });
+  add("conv2d without bias", {2, 7, 6, 3}, [=](Value x, auto& s) {
+    return conv2d(x, weight(s, {5, 3, 4, 2}), std::nullopt, {.stride = 1, .padding = 0});
+  });
+  add("depthwise_conv", {2, 7, 6, 4}, [=](Value x, auto& s) {
+    return depthwise_conv(x, weight(s, {4, 1, 5, 3}), bias(s, {4}), {.padding = 2});
+  });
+  add("depthwise_conv without bias", {2, 7, 6, 4}, [=](Value x, auto& s) {
+    return depthwise_conv(x, weight(s, {4, 1, 3, 3}), std::nullopt, {.padding = 0});
+  });
+  add("depthwise_conv by kernels of each picture", {2, 7, 6, 4}, [=](Value x, auto& s) {
+    const Value kernels = reshape(permute(slice(slice(x, 1, 0, 3), 2, 0, 5), {0, 3, 1, 2}), {2, 4, 3, 5});
+    return depthwise_conv(x, kernels, bias(s, {4}), {.padding = 2});
+  });
+  add("depthwise_conv by constant kernels of each picture", {2, 7, 6, 4}, [=](Value x, auto& s) {
+    return depthwise_conv(x, weight(s, {2, 4, 3, 3}), std::nullopt, {.padding = 1});
+  });
+  for (const int k : {1, 3}) {
+    add(fmt::format("involution by {} x {}", k, k), {2, 5, 4, 6}, [=](Value x, auto& s) {
+      return involution(x, linear(x, weight(s, {std::int64_t{3} * k * k, 6})), {.kernel_size = k});
+    });
+  }
   for (const auto& [mode, mode_name] : enum_names(InterpolateMode{})) {
     add(fmt::format("interpolate {}", mode_name), {2, 5, 7, 3},
         [mode = mode](Value x, auto&) { return interpolate(x, {.mode = mode, .out_h = 9, .out_w = 4}); });

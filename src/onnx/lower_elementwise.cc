@@ -26,6 +26,9 @@ void lower(const Lerp&, Lowering& to) {
   to.result("Add", {to.add("Mul", {to.in(0), to.in(2)}), to.add("Mul", {to.in(1), rest})});
 }
 
+void lower(const Relu&, Lowering& to) { to.result("Relu", {to.in(0)}); }
+void lower(const Silu&, Lowering& to) { to.result("Mul", {to.in(0), to.add("Sigmoid", {to.in(0)})}); }
+
 void lower(const SquaredRelu&, Lowering& to) {
   const std::string positive = to.add("Relu", {to.in(0)});
   to.result("Mul", {positive, positive});
@@ -34,6 +37,14 @@ void lower(const SquaredRelu&, Lowering& to) {
 void lower(const LayerNorm& attributes, Lowering& to) {
   to.result("LayerNormalization", {to.in(0), to.in(1), to.in(2)},
             {{"axis", std::int64_t{-1}}, {"epsilon", attributes.eps}});
+}
+
+// Of constants alone but for x: engines fold the factor.
+void lower(const BatchNorm& attributes, Lowering& to) {
+  const std::string variance = to.add("Add", {to.in(4), to.model().number(attributes.eps)});
+  const std::string factor = to.add("Div", {to.in(1), to.add("Sqrt", {variance})});
+  const std::string centred = to.add("Sub", {to.in(0), to.in(3)});
+  to.result("Add", {to.add("Mul", {centred, factor}), to.in(2)});
 }
 
 void lower(const Mean& attributes, Lowering& to) {

@@ -11,6 +11,13 @@ void lower(const Permute& attributes, Lowering& to) {
             {{"perm", std::vector<std::int64_t>(attributes.order.begin(), attributes.order.end())}});
 }
 
+void lower(const Pad& attributes, Lowering& to) {
+  const auto rank = static_cast<std::size_t>(to.out_shape().rank());
+  std::vector<std::int64_t> pads(2 * rank, 0);  // before each axis, then behind
+  pads[(attributes.axis < 0 ? 2 : 1) * rank + static_cast<std::size_t>(attributes.axis)] = attributes.count;
+  to.result("Pad", {to.in(0), to.model().integers(pads)});
+}
+
 void lower(const Slice& attributes, Lowering& to) {
   const auto one = [&](std::int64_t value) { return to.model().integers(std::span(&value, 1)); };
   to.result("Slice", {to.in(0), one(attributes.begin), one(attributes.end), one(attributes.axis)});

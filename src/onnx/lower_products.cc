@@ -50,6 +50,71 @@ void lower(const Attention& attributes, Lowering& to) {
   to.result_reshaped(to.transpose(mixed, {0, 2, 1, 3}));
 }
 
+namespace {
+
+// [B,H,W,C] → [B,C,H,W], as ONNX has it, and back.
+std::string channels_first(Lowering& to, const std::string& x) { return to.transpose(x, {0, 3, 1, 2}); }
+const Attributes kChannelsLast{{"perm", std::vector<std::int64_t>{0, 2, 3, 1}}};
+
+Attributes conv_attributes(const Shape& weight, std::int64_t stride, std::int64_t padding, std::int64_t groups) {
+  return {{"kernel_shape", std::vector<std::int64_t>{weight[2], weight[3]}},
+          {"strides", std::vector<std::int64_t>(2, stride)},
+          {"pads", std::vector<std::int64_t>(4, padding)},
+          {"group", groups}};
+}
+
+}  // namespace
+
+void lower(const Conv2d& attributes, Lowering& to) {
+  const std::string x = channels_first(to, to.in(0));
+  const std::string y = to.add("Conv", to.inputs() == 3 ? Names{x, to.in(1), to.in(2)} : Names{x, to.in(1)},
+                               conv_attributes(to.in_shape(1), attributes.stride, attributes.padding, 1));
+  to.result("Transpose", {y}, kChannelsLast);
+}
+
+// Where each picture has kernels of its own, channels of all pictures are those of one.
+void lower(const DepthwiseConv& attributes, Lowering& to) {
+  const Shape& shape = to.in_shape(0);
+  const Shape& weight = to.in_shape(1);
+  const Shape& out = to.out_shape();
+  std::string x = channels_first(to, to.in(0));
+  if (!is_dynamic(shape, weight)) {
+    const std::string y = to.add("Conv", to.inputs() == 3 ? Names{x, to.in(1), to.in(2)} : Names{x, to.in(1)},
+                                 conv_attributes(weight, 1, attributes.padding, shape[3]));
+    return to.result("Transpose", {y}, kChannelsLast);
+  }
+  const std::int64_t channels = shape[0] * shape[3];
+  x = to.reshape(x, {1, channels, shape[1], shape[2]});
+  const std::string kernels = to.reshape(to.in(1), {channels, 1, weight[2], weight[3]});
+  std::string y = to.add("Conv", {x, kernels}, conv_attributes(weight, 1, attributes.padding, channels));
+  y = to.reshape(y, {out[0], out[3], out[1], out[2]});
+  if (to.inputs() == 2) return to.result("Transpose", {y}, kChannelsLast);
+  to.result("Add", {to.add("Transpose", {y}, kChannelsLast), to.in(2)});
+}
+
+// Tap by tap: the grid, shifted, times the weights of that tap.
+void lower(const Involution& attributes, Lowering& to) {
+  const Shape& x = to.in_shape(0);
+  const std::int64_t k = attributes.kernel_size;
+  const std::int64_t groups = to.in_shape(1)[3] / attributes.taps();
+  const auto integers = [&](const std::vector<std::int64_t>& values) { return to.model().integers(values); };
+  const std::string padded =
+      k == 1 ? to.in(0) : to.add("Pad", {to.in(0), integers({0, k / 2, k / 2, 0, 0, k / 2, k / 2, 0})});
+  const std::string grid = to.reshape(padded, {x[0], x[1] + k - 1, x[2] + k - 1, groups, x[3] / groups});
+  const std::string weights = to.reshape(to.in(1), {x[0], x[1], x[2], groups, attributes.taps()});
+  Names terms;
+  for (std::int64_t i = 0; i < k; ++i) {
+    for (std::int64_t j = 0; j < k; ++j) {
+      const std::int64_t tap = i * k + j;
+      const std::string of_tap = to.add("Slice", {weights, integers({tap}), integers({tap + 1}), integers({4})});
+      const std::string shifted =
+          to.add("Slice", {grid, integers({i, j}), integers({i + x[1], j + x[2]}), integers({1, 2})});
+      terms.push_back(to.add("Mul", {shifted, of_tap}));
+    }
+  }
+  to.result_reshaped(to.add("Sum", terms));
+}
+
 // Zeros at the bottom and the right where the patches do not divide the image; then tokens out of [B,C,H,W].
 void lower(const PatchEmbed& attributes, Lowering& to) {
   const Shape& image = to.in_shape(0);

@@ -1,7 +1,9 @@
 #include "torch/lowering.h"
 
 #include <algorithm>
+#include <array>
 
+#include "kernel/kernel.h"
 #include "torch/cuda/ops.h"
 
 namespace weft::torch_engine {
@@ -18,6 +20,16 @@ std::optional<Tensor> optional_input(Inputs in, std::size_t i) {
 
 Tensor affine(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   return bias ? at::linear(x, weight, *bias) : at::linear(x, weight);
+}
+
+// Of x [B,H,W,C], the same on each side.
+Tensor convolve(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, std::int64_t stride,
+                std::int64_t padding, std::int64_t groups) {
+  const std::array<std::int64_t, 2> strides{stride, stride};
+  const std::array<std::int64_t, 2> paddings{padding, padding};
+  const std::array<std::int64_t, 2> dilations{1, 1};
+  return at::conv2d(x.permute({0, 3, 1, 2}), weight, bias.value_or(Tensor()), strides, paddings, dilations, groups)
+      .permute({0, 2, 3, 1});
 }
 
 // y[…, i, …] = x[…, i − steps, …] along `axis`, nothing outside.
@@ -73,6 +85,8 @@ at::Tensor lower(const weft::Scale& scale, Inputs in, const Setting&) { return i
 at::Tensor lower(const weft::Lerp&, Inputs in, const Setting&) { return at::lerp(in[1], in[0], in[2]); }
 at::Tensor lower(const weft::Sigmoid&, Inputs in, const Setting&) { return at::sigmoid(in[0]); }
 at::Tensor lower(const weft::Tanh&, Inputs in, const Setting&) { return at::tanh(in[0]); }
+at::Tensor lower(const weft::Relu&, Inputs in, const Setting&) { return at::relu(in[0]); }
+at::Tensor lower(const weft::Silu&, Inputs in, const Setting&) { return at::silu(in[0]); }
 at::Tensor lower(const weft::SquaredRelu&, Inputs in, const Setting&) { return at::square(at::relu(in[0])); }
 
 at::Tensor lower(const weft::Gelu&, Inputs in, const Setting&) {
@@ -87,6 +101,52 @@ at::Tensor lower(const weft::Linear&, Inputs in, const Setting&) { return affine
 
 at::Tensor lower(const weft::LayerNorm& norm, Inputs in, const Setting&) {
   return at::layer_norm(in[0], in[1].sizes(), in[1], in[2], double{norm.eps});
+}
+
+at::Tensor lower(const weft::BatchNorm& norm, Inputs in, const Setting& setting) {
+  const std::int64_t channels = setting.out[-1];
+  const Tensor rows = in[0].reshape({row_count(setting.out), channels});
+  return at::batch_norm(rows, in[1], in[2], in[3], in[4], /*training=*/false, /*momentum=*/0, double{norm.eps},
+                        /*cudnn_enabled=*/false)
+      .reshape(extents(setting.out));
+}
+
+at::Tensor lower(const weft::Conv2d& conv, Inputs in, const Setting&) {
+  return convolve(in[0], in[1], optional_input(in, 2), conv.stride, conv.padding, 1);
+}
+
+// Where each picture has kernels of its own, channels of all pictures are those of one.
+at::Tensor lower(const weft::DepthwiseConv& conv, Inputs in, const Setting& setting) {
+  const std::int64_t groups = in[0].size(3);
+  if (in[1].size(0) == groups && in[1].size(1) == 1) {
+    return convolve(in[0], in[1], optional_input(in, 2), 1, conv.padding, groups);
+  }
+  const std::int64_t all = in[0].size(0) * groups;
+  const Tensor x = in[0].permute({1, 2, 0, 3}).reshape({1, in[0].size(1), in[0].size(2), all});
+  const Tensor kernels = in[1].reshape({all, 1, in[1].size(2), in[1].size(3)});
+  const Tensor y = convolve(x, kernels, std::nullopt, 1, conv.padding, all)
+                       .reshape({setting.out[1], setting.out[2], in[0].size(0), groups})
+                       .permute({2, 0, 1, 3});
+  return in.size() == 3 ? y + in[2] : y;
+}
+
+// Tap by tap: the grid, shifted, times the weights of that tap. Autograd keeps views only.
+at::Tensor lower(const weft::Involution& op, Inputs in, const Setting& setting) {
+  const Tensor& x = in[0];
+  const std::int64_t k = op.kernel_size;
+  const std::int64_t groups = in[1].size(3) / op.taps();
+  const Tensor padded = at::constant_pad_nd(x, {0, 0, k / 2, k / 2, k / 2, k / 2})
+                            .reshape({x.size(0), x.size(1) + k - 1, x.size(2) + k - 1, groups, x.size(3) / groups});
+  const Tensor weights = in[1].reshape({x.size(0), x.size(1), x.size(2), groups, op.taps(), 1});
+  Tensor sum;
+  for (std::int64_t i = 0; i < k; ++i) {
+    for (std::int64_t j = 0; j < k; ++j) {
+      const Tensor shifted = padded.narrow(1, i, x.size(1)).narrow(2, j, x.size(2));
+      const Tensor term = shifted * weights.select(4, i * k + j);
+      sum = sum.defined() ? sum + term : term;
+    }
+  }
+  return sum.reshape(extents(setting.out));
 }
 
 at::Tensor lower(const weft::Attention& attention, Inputs in, const Setting& setting) {
@@ -124,6 +184,12 @@ at::Tensor lower(const weft::Reshape&, Inputs in, const Setting& setting) {
 
 at::Tensor lower(const weft::Permute& permute, Inputs in, const Setting&) {
   return in[0].permute(std::vector<std::int64_t>(permute.order.begin(), permute.order.end()));
+}
+
+at::Tensor lower(const weft::Pad& pad, Inputs in, const Setting& setting) {
+  std::vector<std::int64_t> sizes = in[0].sizes().vec();
+  sizes[static_cast<std::size_t>(pad.axis < 0 ? pad.axis + setting.out.rank() : pad.axis)] = pad.count;
+  return at::cat({in[0], at::zeros(sizes, in[0].options())}, pad.axis);
 }
 
 at::Tensor lower(const weft::Slice& slice, Inputs in, const Setting&) {

@@ -5,6 +5,8 @@
 #include <numbers>
 
 #include "core/format.h"
+#include "ops/conv2d/conv2d.h"
+#include "ops/depthwise_conv/depthwise_conv.h"
 #include "ops/linear/linear.h"
 #include "ops/patch_embed/patch_embed.h"
 
@@ -23,12 +25,23 @@ int block_of(std::string_view name, const Architecture& architecture) {
   return block;
 }
 
-// Which values are the weights of a product.
+// What a value is another shape of.
+int seen_through(const Graph& graph, int id) {
+  while (graph.value(id).kind == Graph::Kind::kResult) {
+    const Graph::Node& maker = graph.nodes()[static_cast<std::size_t>(graph.value(id).node)];
+    if (!maker.operation.is_view()) break;
+    id = maker.inputs[0];
+  }
+  return id;
+}
+
+// Which values are the weights of a product or a convolution.
 std::vector<bool> multiplying(const Graph& graph) {
   std::vector<bool> result(graph.values().size());
   for (const Graph::Node& node : graph.nodes()) {
-    if (node.operation.as<Linear>() == nullptr && node.operation.as<PatchEmbed>() == nullptr) continue;
-    result[static_cast<std::size_t>(node.inputs[1])] = true;
+    const Operation& op = node.operation;
+    if (!op.as<Linear>() && !op.as<PatchEmbed>() && !op.as<Conv2d>() && !op.as<DepthwiseConv>()) continue;
+    result[static_cast<std::size_t>(seen_through(graph, node.inputs[1]))] = true;
   }
   return result;
 }

@@ -25,7 +25,7 @@ double rounding_tolerance(const Graph& graph, DType products) {
   for (const Graph::Node& node : graph.nodes()) {
     if (node.operation.as<Attention>()) {
       squares += 2 * 2 * kBF16Operand;
-    } else if (node.operation.as<Linear>() || node.operation.as<PatchEmbed>()) {
+    } else if (node.operation.as<Linear>() || node.operation.as<PatchEmbed>() || node.operation.as<Conv2d>()) {
       const Shape& weight = graph.value(node.inputs[1]).type.shape;  // [N,…], K elements each
       squares += 2 * (products == DType::kBF16 ? kBF16Operand : int8_operand(weight.elements() / weight[0]));
       squares += kBF16Operand;

@@ -76,7 +76,9 @@ Value scale(Value x, float factor) { return x.graph().add_one(Scale{.factor = fa
 Value lerp(Value x, Value shifted, Value mix) { return x.graph().add_one(Lerp{}, {x, shifted, mix}); }
 Value sigmoid(Value x) { return x.graph().add_one(Sigmoid{}, {x}); }
 Value tanh(Value x) { return x.graph().add_one(Tanh{}, {x}); }
+Value relu(Value x) { return x.graph().add_one(Relu{}, {x}); }
 Value squared_relu(Value x) { return x.graph().add_one(SquaredRelu{}, {x}); }
 Value gelu(Value x) { return x.graph().add_one(Gelu{}, {x}); }
+Value silu(Value x) { return x.graph().add_one(Silu{}, {x}); }
 
 }  // namespace weft

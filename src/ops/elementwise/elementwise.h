@@ -6,9 +6,11 @@
 //   lerp          y = x · mix + shifted · (1 − mix)      x and shifted alike, mix broadcasts to them
 //   sigmoid       y = 1 / (1 + e^−x)
 //   tanh          y = tanh x
+//   relu          y = max(x, 0)
 //   squared_relu  y = max(x, 0)²
 //   gelu          y = x · (1 + erf(x/√2)) / 2            (Hendrycks, Gimpel 2016, arXiv:1606.08415; PyTorch's exact
 //   form)
+//   silu          y = x / (1 + e^−x)                     ("swish": Ramachandran et al. 2017, arXiv:1710.05941)
 //
 // They count no multiply-accumulates: as in the official counters, only products of matrices, convolutions and mixers
 // do. A new operator is a struct with its formula here, its name in the variant below and one line of SIMD code.
@@ -80,6 +82,14 @@ struct Tanh {
   bool operator==(const Tanh&) const = default;
 };
 
+struct Relu {
+  static constexpr std::string_view kName = "relu";
+  static constexpr std::tuple kFields{};
+  static constexpr std::size_t kArity = 1;
+  static double apply(double x) { return x < 0 ? 0 : x; }
+  bool operator==(const Relu&) const = default;
+};
+
 struct SquaredRelu {
   static constexpr std::string_view kName = "squared_relu";
   static constexpr std::tuple kFields{};
@@ -96,8 +106,16 @@ struct Gelu {
   bool operator==(const Gelu&) const = default;
 };
 
+struct Silu {
+  static constexpr std::string_view kName = "silu";
+  static constexpr std::tuple kFields{};
+  static constexpr std::size_t kArity = 1;
+  static double apply(double x) { return x / (1 + std::exp(-x)); }
+  bool operator==(const Silu&) const = default;
+};
+
 /// Any of them. They share one implementation, so each converts to this where one is asked for.
-using Elementwise = std::variant<Add, Mul, Scale, Lerp, Sigmoid, Tanh, SquaredRelu, Gelu>;
+using Elementwise = std::variant<Add, Mul, Scale, Lerp, Sigmoid, Tanh, Relu, SquaredRelu, Gelu, Silu>;
 
 std::vector<TensorType> infer(const Elementwise& attributes, std::span<const TensorType> in);
 void reference(const Elementwise& attributes, std::span<const Tensor> in, std::span<Tensor> out);
@@ -118,7 +136,9 @@ Value scale(Value x, float factor);
 Value lerp(Value x, Value shifted, Value mix);
 Value sigmoid(Value x);
 Value tanh(Value x);
+Value relu(Value x);
 Value squared_relu(Value x);
 Value gelu(Value x);
+Value silu(Value x);
 
 }  // namespace weft

@@ -97,14 +97,24 @@ V apply(const Tanh&, D d, V x) {
 }
 
 template <class D, class V>
+V apply(const Relu&, D d, V x) {
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), x);  // a NaN is not below 0
+}
+
+template <class D, class V>
 V apply(const SquaredRelu&, D d, V x) {
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), hn::Mul(x, x));  // a NaN is not below 0
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), hn::Mul(x, x));
 }
 
 template <class D, class V>
 V apply(const Gelu&, D d, V x) {
   const V half = hn::Set(d, 0.5F);
   return hn::MulAdd(half, x, hn::Mul(half, abs_x_erf(d, x)));
+}
+
+template <class D, class V>
+V apply(const Silu&, D d, V x) {
+  return hn::Mul(x, apply(Sigmoid(), d, x));
 }
 
 // One row: `count` consecutive elements of the result. Input i starts at in[i] and repeats in[i][0] where repeats[i].

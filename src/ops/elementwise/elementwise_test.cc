@@ -55,6 +55,7 @@ TEST(Elementwise, UnaryMatchesTheReference) {
     check(Sigmoid{}, {{n}}, kTranscendental, 4);
     check(Tanh{}, {{n}}, kTranscendental, 2);
     check(Gelu{}, {{n}}, kGelu, 3);
+    check(Silu{}, {{n}}, kTranscendental, 4);  // a sigmoid and a product
   }
   check(Scale{.factor = 3}, {{}});
   check(Sigmoid{}, {{2, 196, 192}}, kTranscendental);
@@ -80,9 +81,11 @@ TEST(Elementwise, InFewerBitsASigmoidIsWithinAQuarterOfABF16Step) {
   });
 }
 
-TEST(Elementwise, SquaredReluMatchesTheReference) {
+TEST(Elementwise, RectifiersMatchTheReference) {
   for (const std::int64_t n : {0, 1, 7, 9, 16, 33, 16385}) {
     // Shifted, for a case of zeros would prove little.
+    check_kernel(
+        {.name = fmt::format("{}", n), .operation = Relu{}, .inputs = {random_tensor({n}, 5, 1, 1)}, .tolerance = 0});
     check_kernel({.name = fmt::format("{}", n),
                   .operation = SquaredRelu{},
                   .inputs = {random_tensor({n}, 5, 1, 1)},
@@ -125,6 +128,7 @@ TEST(Elementwise, SurvivesExtremes) {
   const std::vector<float> x = {-kInf, -1000, -100, -90, -20, -0.0F, 0, 1e-30F, 20, 100, 1000, kInf, kNaN};
   const std::vector<float> sigmoids = run(Sigmoid{}, x);
   const std::vector<float> tanhs = run(Tanh{}, x);
+  const std::vector<float> positives = run(Relu{}, x);
   const std::vector<float> squares = run(SquaredRelu{}, x);
   for (std::size_t i = 0; i + 1 < x.size(); ++i) {
     SCOPED_TRACE(x[i]);
@@ -132,9 +136,11 @@ TEST(Elementwise, SurvivesExtremes) {
     const double p = Sigmoid::apply(x[i]);
     EXPECT_NEAR(sigmoids[i], p, p * 4 * 0x1p-23 + std::numeric_limits<float>::min());
     EXPECT_NEAR(tanhs[i], Tanh::apply(x[i]), 4 * 0x1p-23);
+    EXPECT_EQ(positives[i], static_cast<float>(Relu::apply(x[i])));
     EXPECT_EQ(squares[i], static_cast<float>(SquaredRelu::apply(x[i])));
   }
   EXPECT_TRUE(std::isnan(sigmoids.back()) && std::isnan(tanhs.back()) && std::isnan(squares.back()));
+  EXPECT_TRUE(std::isnan(positives.back()) && std::isnan(run(Silu{}, {kNaN})[0]));
 }
 
 // Everywhere, not just where random numbers fall: the two sides of 0 and of 5.5, where erf is taken as 1, and beyond.

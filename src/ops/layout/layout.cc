@@ -1,6 +1,7 @@
 #include "ops/layout/layout.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "core/format.h"
 
@@ -73,6 +74,29 @@ void reference(const Permute& attributes, std::span<const Tensor> in, std::span<
   }
 }
 
+std::vector<TensorType> infer(const Pad& attributes, std::span<const TensorType> in) {
+  const auto& [axis, count] = attributes;
+  require<ShapeError>(in.size() == 1, "pad", "takes x, got {} inputs", in.size());
+  const Shape& x = in[0].shape;
+  require<ShapeError>(has_axis(x, axis), "pad", "x {} has no axis {}", x, axis);
+  require<ShapeError>(count >= 0 && count <= std::numeric_limits<std::int64_t>::max() - x[axis], "pad",
+                      "count must be at least 0 and leave an extent of 63 bits, got {}", count);
+  return {{in[0].dtype, with_extent(x, axis, x[axis] + count)}};
+}
+
+std::int64_t macs(const Pad&, std::span<const TensorType>) { return 0; }
+
+void reference(const Pad& attributes, std::span<const Tensor> in, std::span<Tensor> out) {
+  const auto x = in[0].data<double>();
+  const auto y = out[0].mutable_data<double>();
+  const std::int64_t inner = elements_within(in[0].shape(), attributes.axis);
+  const std::int64_t from = in[0].shape()[attributes.axis] * inner;
+  const std::int64_t to = out[0].shape()[attributes.axis] * inner;
+  for (std::int64_t i = 0; i < out[0].elements(); ++i) {
+    y[static_cast<std::size_t>(i)] = i % to < from ? x[static_cast<std::size_t>(i / to * from + i % to)] : 0;
+  }
+}
+
 std::vector<TensorType> infer(const Slice& attributes, std::span<const TensorType> in) {
   const auto& [axis, begin, end] = attributes;
   require<ShapeError>(in.size() == 1, "slice", "takes x, got {} inputs", in.size());
@@ -137,6 +161,9 @@ void reference(const Concat& attributes, std::span<const Tensor> in, std::span<T
 
 Value reshape(Value x, Shape shape) { return x.graph().add_one(Reshape{.shape = std::move(shape)}, {x}); }
 Value permute(Value x, std::vector<int> order) { return x.graph().add_one(Permute{.order = std::move(order)}, {x}); }
+Value pad(Value x, int axis, std::int64_t count) {
+  return count == 0 ? x : x.graph().add_one(Pad{.axis = axis, .count = count}, {x});
+}
 Value slice(Value x, int axis, std::int64_t begin, std::int64_t end) {
   return x.graph().add_one(Slice{.axis = axis, .begin = begin, .end = end}, {x});
 }

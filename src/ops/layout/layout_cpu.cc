@@ -7,52 +7,16 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernel/transpose-inl.h"
 #include "ops/layout/layout.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::HWY_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
-
-// y[c][r] = x[r][c] for a block of 4 × 4.
-void transpose_4x4(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride) {
-#if HWY_TARGET == HWY_SCALAR
-  for (std::int64_t c = 0; c < 4; ++c) {
-    for (std::int64_t r = 0; r < 4; ++r) y[c * y_stride + r] = x[r * x_stride + c];
-  }
-#else
-  const hn::FixedTag<float, 4> d;
-  const hn::FixedTag<double, 2> pairs;
-  const auto row0 = hn::LoadU(d, x);
-  const auto row1 = hn::LoadU(d, x + x_stride);
-  const auto row2 = hn::LoadU(d, x + 2 * x_stride);
-  const auto row3 = hn::LoadU(d, x + 3 * x_stride);
-  const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, row0, row1));
-  const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, row2, row3));
-  const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, row0, row1));
-  const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, row2, row3));
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, y);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, y + y_stride);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, y + 2 * y_stride);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23)), d, y + 3 * y_stride);
-#endif
-}
-
-// y[c][r] = x[r][c]; x is [rows,columns] with rows `x_stride` apart, y is [columns,rows] with rows `y_stride` apart.
 void transpose_tile(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t rows,
                     std::int64_t columns) {
-  for (std::int64_t c = 0; c < columns; c += 4) {
-    for (std::int64_t r = 0; r < rows; r += 4) {
-      if (r + 4 <= rows && c + 4 <= columns) {
-        transpose_4x4(x + r * x_stride + c, x_stride, y + c * y_stride + r, y_stride);
-        continue;
-      }
-      for (std::int64_t j = c; j < std::min(c + 4, columns); ++j) {
-        for (std::int64_t i = r; i < std::min(r + 4, rows); ++i) y[j * y_stride + i] = x[i * x_stride + j];
-      }
-    }
-  }
+  transpose(x, x_stride, y, y_stride, rows, columns);
 }
 
 }  // namespace
@@ -176,6 +140,41 @@ class PermuteKernel final : public Kernel {
   std::int64_t y_stride_ = 0;
 };
 
+// Rows of x at their places, and rows of zeros; or, where the last axis is padded, zeros at the end of each row.
+class PadKernel final : public RowKernel {
+ public:
+  PadKernel(const Shape& x, const Shape& y, int axis)
+      : rows_(row_count(y)), x_columns_(x[-1]), y_columns_(y[-1]), x_extent_(x[-1] == y[-1] ? x[axis] : 1) {
+    if (x_columns_ != y_columns_) return;
+    y_extent_ = y[axis];
+    for (int i = (axis < 0 ? axis + y.rank() : axis) + 1; i + 1 < y.rank(); ++i) within_ *= y[i];
+  }
+
+  std::string_view name() const override { return "copy:pad"; }
+  std::int64_t rows() const override { return rows_; }
+  bool reads_by_rows(int) const override { return false; }
+  bool reads_bf16(int) const override { return true; }
+  void give_bf16(int) override { element_ = sizeof(std::uint16_t); }
+  bool moves() const override { return true; }
+
+  void run_rows(const RowArgs& args) const noexcept override {
+    std::byte* to = args.out[0];
+    for (std::int64_t row = args.begin; row < args.end; ++row) {
+      const std::int64_t at = row / within_ % y_extent_;
+      const std::int64_t from = (row / within_ / y_extent_ * x_extent_ + at) * within_ + row % within_;
+      const std::int64_t copied = at < x_extent_ ? x_columns_ * element_ : 0;
+      const std::byte* const begin = args.in[0] + (copied > 0 ? from * copied : 0);
+      to = std::fill_n(std::copy_n(begin, copied, to), y_columns_ * element_ - copied, std::byte{0});
+    }
+  }
+
+ private:
+  std::int64_t rows_, x_columns_, y_columns_;
+  std::int64_t x_extent_, y_extent_ = 1;  // of the padded axis, where that is not the last
+  std::int64_t within_ = 1;               // rows to one step along it
+  std::int64_t element_ = sizeof(float);  // bytes
+};
+
 // Rows of consecutive elements that are copied from one matrix into another.
 struct Stripe {
   std::int64_t length;     // of a row
@@ -231,6 +230,10 @@ std::unique_ptr<Kernel> make_kernel(const Reshape&, const KernelRequest& request
 
 std::unique_ptr<Kernel> make_kernel(const Permute& attributes, const KernelRequest& request) {
   return std::make_unique<PermuteKernel>(request.in[0].shape, attributes.order);
+}
+
+std::unique_ptr<Kernel> make_kernel(const Pad& attributes, const KernelRequest& request) {
+  return std::make_unique<PadKernel>(request.in[0].shape, request.out[0].shape, attributes.axis);
 }
 
 std::unique_ptr<Kernel> make_kernel(const Slice& attributes, const KernelRequest& request) {

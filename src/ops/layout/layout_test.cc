@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "ops/kernels.h"
 #include "ops/testing/op_test.h"
 
 namespace weft {
@@ -73,6 +74,33 @@ TEST(Slice, TakesARangeOfAnyAxis) {
   check(Slice{.axis = 1, .begin = 0, .end = 0}, {2, 0, 5});
 }
 
+TEST(Pad, AddsZerosAtTheEndOfAnyAxis) {
+  check(Pad{.axis = 1, .count = 2}, {2, 5, 7, 3});
+  check(Pad{.axis = 2, .count = 1}, {2, 5, 7, 192});
+  check(Pad{.axis = -2, .count = 6}, {3, 2, 8, 17});
+  check(Pad{.axis = 0, .count = 1}, {3, 4, 5});
+  check(Pad{.axis = -1, .count = 3}, {2, 4, 5});
+  check(Pad{.axis = 0, .count = 2}, {7});
+  check(Pad{.axis = 1, .count = 0}, {2, 3, 4});
+  check(Pad{.axis = 1, .count = 3}, {0, 4, 5});
+}
+
+TEST(Pad, OfNothingIsZeros) {
+  for (const Shape& shape : {Shape{2, 0, 3}, Shape{2, 4, 0}}) {
+    const Pad op{.axis = shape[1] == 0 ? 1 : 2, .count = 2};
+    const TensorType in{DType::kF32, shape};
+    const std::vector<TensorType> out = infer(op, std::span(&in, 1));
+    const Tensor* const no_constant = nullptr;
+    const auto kernel = make_lone_kernel(op, {.in = std::span(&in, 1), .out = out, .constants = {&no_constant, 1}});
+    const Tensor x(in);
+    Tensor y = Tensor::of(std::vector<float>(static_cast<std::size_t>(out[0].shape.elements()), 5), out[0].shape);
+    const std::byte* const from = x.raw();
+    std::byte* const to = y.mutable_raw();
+    kernel->run({.in = {&from, 1}, .out = {&to, 1}, .workers = Workers(1)});
+    for (const float element : y.data<float>()) EXPECT_EQ(element, 0);
+  }
+}
+
 void check_concat(int axis, const std::vector<Shape>& shapes) {
   testing::OpCase c{.name = fmt::format("{}", fmt::join(shapes, " ")),
                     .operation = Concat{.axis = axis},
@@ -108,6 +136,9 @@ TEST(Layout, RefusesRangesAndPartsThatDoNotFit) {
             "[slice] 2 … 1 is not within axis 1 of x [2,3,4]");
   EXPECT_EQ(slice_error({.axis = 1, .begin = -1, .end = 1}, {2, 3, 4}),
             "[slice] -1 … 1 is not within axis 1 of x [2,3,4]");
+  EXPECT_EQ(testing::infer_error(Pad{.axis = 3, .count = 1}, {{2, 3, 4}}), "[pad] x [2,3,4] has no axis 3");
+  EXPECT_EQ(testing::infer_error(Pad{.axis = 1, .count = -1}, {{2, 3, 4}}),
+            "[pad] count must be at least 0 and leave an extent of 63 bits, got -1");
   const auto concat_error = [](int axis, const std::vector<Shape>& parts) {
     return testing::infer_error(Concat{.axis = axis}, parts);
   };

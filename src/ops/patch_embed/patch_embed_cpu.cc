@@ -1,9 +1,7 @@
 #include <algorithm>
-#include <array>
 
 #include "core/format.h"
-#include "kernel/encode.h"
-#include "kernel/onednn.h"
+#include "kernel/gathered_product.h"
 #include "ops/patch_embed/patch_embed.h"
 
 namespace weft {
@@ -23,43 +21,23 @@ class PatchEmbedKernel final : public RowKernel {
         tokens_(request.out[0].shape[1]),
         k_(image_c_ * patch_h_ * patch_w_),
         product_(request.constants[1]->reshaped({request.out[0].shape[2], k_}),
-                 request.in.size() == 3 ? request.constants[2] : nullptr, request.precision, *request.packs) {
-    if (request.precision != DType::kF32) encoder_ = make_encoder(request.precision, rows(), k_);
-  }
+                 request.in.size() == 3 ? request.constants[2] : nullptr, images_ * tokens_, request) {}
 
   std::string_view name() const override { return "onednn:patch_embed"; }
   std::int64_t rows() const override { return images_ * tokens_; }
   bool reads_by_rows(int) const override { return false; }
   bool wants_high_tiles() const override { return true; }
-  void set_tile_rows(std::int64_t rows) override {
-    product_.set_rows(images_ * tokens_, rows);
-    const auto bytes = [rows](std::size_t row) { return (static_cast<std::size_t>(rows) * row + 63) / 64 * 64; };
-    patch_bytes_ = bytes(static_cast<std::size_t>(k_) * sizeof(float));
-    encoded_bytes_ = encoder_ ? bytes(static_cast<std::size_t>(k_) * size_of(product_.precision())) : 0;
-    scale_bytes_ = encoder_ ? bytes(sizeof(RowScale)) : 0;
-  }
-  std::size_t row_scratch_bytes() const override {
-    return patch_bytes_ + encoded_bytes_ + scale_bytes_ + product_.scratch_bytes();
-  }
+  void set_tile_rows(std::int64_t rows) override { product_.set_tile_rows(rows); }
+  std::size_t row_scratch_bytes() const override { return product_.scratch_bytes(); }
 
   void run_rows(const RowArgs& args) const noexcept override {
-    auto* const patches = reinterpret_cast<float*>(args.scratch);
-    for (std::int64_t token = args.begin; token < args.end;) {
-      const std::int64_t count = std::min(args.end - token, grid_w_ - token % grid_w_);
-      gather(args.input(0), token, count, patches + (token - args.begin) * k_);
-      token += count;
-    }
-    std::byte* const encoded = args.scratch + patch_bytes_;
-    std::byte* const scales = encoded + encoded_bytes_;
-    if (encoder_) {
-      const std::byte* const from = args.scratch;
-      const std::array<std::byte*, 2> to = {encoded, scales};
-      encoder_->run_rows({.in = {&from, 1}, .out = to, .begin = args.begin, .end = args.end});
-    }
-    product_.run(encoder_ ? encoded : args.scratch, args.output<std::byte>(), args.count(), scales + scale_bytes_);
-    if (product_.precision() != DType::kI8) return;
-    decode_rows(product_.decoding(), reinterpret_cast<const RowScale*>(scales), args.output(), {.rows = args.out[0]},
-                args.count());
+    product_.run(args, [&](float* patches) {
+      for (std::int64_t token = args.begin; token < args.end;) {
+        const std::int64_t count = std::min(args.end - token, grid_w_ - token % grid_w_);
+        gather(args.input(0), token, count, patches + (token - args.begin) * k_);
+        token += count;
+      }
+    });
   }
 
  private:
@@ -83,9 +61,7 @@ class PatchEmbedKernel final : public RowKernel {
   std::int64_t patch_h_, patch_w_;
   std::int64_t images_, image_c_, image_h_, image_w_;
   std::int64_t grid_w_, tokens_, k_;
-  onednn::Product product_;
-  std::unique_ptr<RowKernel> encoder_;
-  std::size_t patch_bytes_ = 0, encoded_bytes_ = 0, scale_bytes_ = 0;
+  GatheredProduct product_;
 };
 
 // No images, or images without pixels.

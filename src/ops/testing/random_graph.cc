@@ -155,6 +155,14 @@ class Maker {
   }
   void add_sigmoid() { keep({sigmoid(any().value)}); }
   void add_tanh() { keep({tanh(any().value)}); }
+  void add_relu() {
+    const Entry x = any();
+    keep({relu(x.value), x.degree});
+  }
+  void add_silu() {
+    const Entry x = any();
+    keep({silu(x.value), x.degree});
+  }
   void add_squared_relu() {
     const Entry x = any(1, kHighestDegree / 2);
     keep({squared_relu(x.value), 2 * x.degree});
@@ -168,6 +176,17 @@ class Maker {
     const Entry x = pick([](const Entry& e) { return e.shape().rank() >= 1 && e.shape()[-1] >= 3; }, {2, 6, 5});
     const std::int64_t channels = x.shape()[-1];
     keep({layer_norm(x.value, weight({channels}), weight({channels}), chance(0.5) ? 1e-5F : 1e-3F)});
+  }
+  void add_batch_norm() {
+    const Entry x = any();
+    const std::int64_t channels = x.shape()[-1];
+    // Statistics are no parameters.
+    const Value mean = graph().constant(random_tensor({channels}, random_()));
+    Tensor variances = random_tensor({channels}, random_());
+    for (float& v : variances.mutable_data<float>()) v = v * v + 0.1F;
+    const Value variance = graph().constant(variances);
+    keep({batch_norm(x.value, weight({channels}), weight({channels}), mean, variance, chance(0.5) ? 1e-5F : 1e-3F),
+          x.degree});
   }
   void add_q_shift() {
     const Entry x = of_rank(3);
@@ -198,6 +217,13 @@ class Maker {
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
     std::ranges::shuffle(order, random_);
     keep({permute(x.value, order), x.degree});
+  }
+  void add_pad() {
+    const Entry x = any();
+    const std::int64_t count = between(0, 4);
+    const int axis = axis_of(x.shape());
+    if (x.shape().elements() / x.shape()[axis] * (x.shape()[axis] + count) > kMostElements) return;
+    keep({pad(x.value, axis, count), x.degree});
   }
   void add_slice() {
     const Entry x = any();
@@ -233,6 +259,41 @@ class Maker {
     keep({patch_embed(image.value, w, chance(0.5) ? std::optional(weight({channels})) : std::nullopt, patch),
           image.degree});
   }
+  std::optional<Value> maybe_bias(std::int64_t channels) {
+    return chance(0.5) ? std::optional(weight({channels})) : std::nullopt;
+  }
+  void add_conv2d() {
+    const Entry x = of_rank(4);
+    const Conv2d op{.stride = static_cast<int>(between(1, 3)), .padding = static_cast<int>(between(0, 2))};
+    const Shape shape{between(1, 9), x.shape()[3], between(1, std::min<std::int64_t>(4, x.shape()[1])),
+                      between(1, std::min<std::int64_t>(4, x.shape()[2]))};
+    const std::int64_t places = x.shape()[0] * (x.shape()[1] + 4) * (x.shape()[2] + 4);
+    if (places / (op.stride * op.stride) * shape[0] > kMostElements) return;
+    const double fan_in = static_cast<double>(shape.elements() / shape[0]);
+    keep({conv2d(x.value, weight(shape, 1 / std::sqrt(fan_in)), maybe_bias(shape[0]), op), x.degree});
+  }
+  void add_depthwise_conv() {
+    const Entry x = of_rank(4);
+    const DepthwiseConv op{.padding = static_cast<int>(between(0, 3))};
+    const std::int64_t channels = x.shape()[3];
+    if (x.shape()[0] * (x.shape()[1] + 6) * (x.shape()[2] + 6) * channels > kMostElements) return;
+    const std::int64_t kernel_h = between(1, std::min<std::int64_t>(7, x.shape()[1]));
+    const std::int64_t kernel_w = between(1, std::min<std::int64_t>(7, x.shape()[2]));
+    const Shape one{channels, 1, kernel_h, kernel_w};
+    const Shape many{x.shape()[0], channels, kernel_h, kernel_w};
+    const Entry kernels = chance(0.5) ? like(many) : Entry{weight(one, 0.3)};
+    if (x.degree + kernels.degree > kHighestDegree) return;
+    keep({depthwise_conv(x.value, kernels.value, maybe_bias(channels), op), x.degree + kernels.degree});
+  }
+  void add_involution() {
+    const Entry x = of_rank(4);
+    const Involution op{.kernel_size = static_cast<int>(one_of({1, 3, 5}))};
+    const std::int64_t kernels = divisor(x.shape()[3]) * op.taps();
+    if (x.shape().elements() / x.shape()[3] * kernels > kMostElements) return;
+    const Entry weights = like(with(x.shape(), 3, kernels));
+    if (x.degree + weights.degree > kHighestDegree) return;
+    keep({involution(x.value, weights.value, op), x.degree + weights.degree});
+  }
   void add_interpolate() {
     const Entry x = of_rank(4);
     const std::array modes{InterpolateMode::kBilinear, InterpolateMode::kBicubic, InterpolateMode::kBicubicAntialias};
@@ -261,11 +322,13 @@ class Maker {
 
   using Adder = void (Maker::*)();
   static constexpr Adder kOperations[] = {
-      &Maker::add_bi_wkv,  &Maker::add_linear,       &Maker::add_attention,   &Maker::add_add,
-      &Maker::add_mul,     &Maker::add_scale,        &Maker::add_lerp,        &Maker::add_sigmoid,
-      &Maker::add_tanh,    &Maker::add_squared_relu, &Maker::add_gelu,        &Maker::add_layer_norm,
-      &Maker::add_q_shift, &Maker::add_reshape,      &Maker::add_permute,     &Maker::add_slice,
-      &Maker::add_concat,  &Maker::add_mean,         &Maker::add_patch_embed, &Maker::add_interpolate};
+      &Maker::add_bi_wkv,  &Maker::add_linear,         &Maker::add_attention,   &Maker::add_add,
+      &Maker::add_mul,     &Maker::add_scale,          &Maker::add_lerp,        &Maker::add_sigmoid,
+      &Maker::add_tanh,    &Maker::add_squared_relu,   &Maker::add_gelu,        &Maker::add_layer_norm,
+      &Maker::add_q_shift, &Maker::add_reshape,        &Maker::add_permute,     &Maker::add_slice,
+      &Maker::add_concat,  &Maker::add_mean,           &Maker::add_patch_embed, &Maker::add_interpolate,
+      &Maker::add_relu,    &Maker::add_silu,           &Maker::add_pad,         &Maker::add_batch_norm,
+      &Maker::add_conv2d,  &Maker::add_depthwise_conv, &Maker::add_involution};
 
   std::mt19937_64 random_;
   RandomGraph result_;

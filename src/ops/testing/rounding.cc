@@ -15,7 +15,11 @@ double roundings(const Graph& graph, const Graph::Node& node) {
   const auto shape = [&](std::size_t i) { return graph.value(node.inputs[i]).type.shape; };
   const auto count = [](std::int64_t n) { return static_cast<double>(n) + 4; };
   const Operation& operation = node.operation;
-  if (operation.as<Linear>() || operation.as<PatchEmbed>()) return count(shape(1).elements() / shape(1)[0]);
+  if (operation.as<Linear>() || operation.as<PatchEmbed>() || operation.as<Conv2d>()) {
+    return count(shape(1).elements() / shape(1)[0]);
+  }
+  if (operation.as<DepthwiseConv>()) return count(shape(1)[2] * shape(1)[3]);
+  if (const auto* op = operation.as<Involution>()) return count(op->taps());
   if (const auto* attention = operation.as<Attention>()) return count(shape(0)[2] / attention->heads + shape(1)[1]);
   if (operation.as<BiWkv>()) return count(shape(0)[1]);
   if (operation.as<LayerNorm>()) return count(2 * shape(0)[-1]);

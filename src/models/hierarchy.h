@@ -1,0 +1,45 @@
+// What hierarchical backbones in the manner of Swin (Liu et al. 2021, arXiv:2103.14030) share: a grid of tokens from
+// patches, halved from stage to stage, and the MLP. Names and initial values are the official code's.
+#pragma once
+
+#include <cstdint>
+
+#include "graph/graph.h"
+
+namespace weft {
+
+/// Extents of a grid of tokens.
+struct TokenGrid {
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+
+  std::int64_t tokens() const { return height * width; }
+  /// That of the next stage: odd sides are padded.
+  TokenGrid halved() const { return {(height + 1) / 2, (width + 1) / 2}; }
+  bool operator==(const TokenGrid&) const = default;
+};
+
+/// The official initial values of products' weights: a truncated normal of deviation 0.02.
+Initializer hierarchy_weight_init();
+
+/// A linear map with these initial values, its bias zero.
+Value affine(Value x, const Scope& s, std::int64_t out_features);
+
+/// Tokens [B,T,channels] of square patches: "proj" and, if asked for, the layer norm "norm". Sides that are no
+/// multiples of the patch are padded with zeros at the bottom and the right. `grid` is set to theirs.
+Value embed_patches(Value image, const Scope& s, std::int64_t channels, int patch_size, bool norm, TokenGrid& grid);
+
+/// Each 2 × 2 neighbours of x [B,T,C] as one token [B,T',4C], in the order (row 0, column 0), (1,0), (0,1), (1,1); odd
+/// sides are padded with zeros. The grid of the result is grid.halved().
+Value join_neighbours(Value x, TokenGrid grid);
+
+/// Patch merging: neighbours joined, the layer norm "norm", "reduction" to 2C without a bias. x [B,T,C] → [B,T',2C].
+Value merge_patches(Value x, const Scope& s, TokenGrid grid);
+
+/// "fc1", GELU, "fc2". x [B,T,C]
+Value mlp(Value x, const Scope& s, std::int64_t hidden);
+
+/// Tokens [B,T,C] as the feature map [B,C,H,W].
+Value feature_map(Value x, TokenGrid grid);
+
+}  // namespace weft

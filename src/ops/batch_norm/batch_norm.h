@@ -1,0 +1,39 @@
+// Batch normalisation with the statistics of the training set, as at inference (Ioffe, Szegedy 2015, arXiv:1502.03167),
+// over the last axis: y = (x − mean)/√(var + eps) · weight + bias.
+//
+//   x                     [...,C]
+//   weight, bias          [C]
+//   running_mean, _var    [C]      of the training set
+//   y                     [...,C]
+//
+// On the CPU engine all but x are constants.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+#include "graph/graph.h"
+#include "kernel/kernel.h"
+
+namespace weft {
+
+struct BatchNorm {
+  float eps = 1e-5F;
+
+  static constexpr std::string_view kName = "batch_norm";
+  static constexpr std::tuple kFields{Field{"eps", &BatchNorm::eps}};
+  bool operator==(const BatchNorm&) const = default;
+};
+
+std::vector<TensorType> infer(const BatchNorm& attributes, std::span<const TensorType> in);
+void reference(const BatchNorm& attributes, std::span<const Tensor> in, std::span<Tensor> out);
+std::int64_t macs(const BatchNorm& attributes, std::span<const TensorType> in);
+std::unique_ptr<Kernel> make_kernel(const BatchNorm& attributes, const KernelRequest& request);
+
+/// Throws ShapeError when the extents do not fit, ConfigError when eps is negative or not finite.
+Value batch_norm(Value x, Value weight, Value bias, Value running_mean, Value running_var, float eps = 1e-5F);
+
+}  // namespace weft

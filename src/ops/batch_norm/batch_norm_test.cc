@@ -1,0 +1,71 @@
+#include "ops/batch_norm/batch_norm.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "ops/testing/op_test.h"
+
+namespace weft {
+namespace {
+
+using testing::check_kernel;
+using testing::random_tensor;
+
+// A difference, a rounded factor, a product and a sum, each within half an ulp (2^-24) of at most some times the
+// largest result.
+constexpr double kTolerance = 8 * 0x1p-24;
+
+Tensor positive(std::int64_t channels) {
+  Tensor result = random_tensor({channels}, 5);
+  for (float& x : result.mutable_data<float>()) x = x * x + 0.1F;
+  return result;
+}
+
+void check(const Shape& shape, float eps = 1e-5F) {
+  const std::int64_t c = shape[-1];
+  check_kernel({.name = shape.str(),
+                .operation = BatchNorm{.eps = eps},
+                .inputs = {random_tensor(shape, 1), random_tensor({c}, 2), random_tensor({c}, 3), random_tensor({c}, 4),
+                           positive(c)},
+                .tolerance = kTolerance,
+                .constant = {false, true, true, true, true}});
+}
+
+TEST(BatchNorm, MatchesTheReference) {
+  for (const std::int64_t c : {0, 1, 3, 4, 7, 8, 15, 16, 17, 31, 33, 96}) check({2, 5, c});
+  check({2, 14, 14, 192});
+  check({7});
+  check({0, 5});
+  check({3, 5}, 0);
+  check({3, 5}, 1e-2F);
+}
+
+// By hand: (5 − 1)/√(3 + 1) · 10 + 7.
+TEST(BatchNorm, NormalisesByTheGivenStatistics) {
+  std::vector<Tensor> in;
+  for (const double value : {5, 10, 7, 1, 3}) {
+    in.emplace_back(DType::kF64, Shape{1});
+    in.back().mutable_data<double>()[0] = value;
+  }
+  Tensor y(DType::kF64, {1});
+  reference(BatchNorm{.eps = 1}, in, std::span(&y, 1));
+  EXPECT_EQ(y.data<double>()[0], 27);
+}
+
+TEST(BatchNorm, RefusesWhatDoesNotFit) {
+  const auto error_of = testing::infer_error<BatchNorm>;
+  EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}, {3}, {3}}), "no error");
+  EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}}),
+            "[batch_norm] takes x, weight, bias, running_mean and running_var, got 3 inputs");
+  EXPECT_EQ(error_of({}, {{}, {3}, {3}, {3}, {3}}), "[batch_norm] x must be [...,C], got a scalar");
+  EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}, {3}, {2}}), "[batch_norm] running_var must be [C]=[3], got [2]");
+  EXPECT_EQ(error_of({}, {{2, 3}, {3}, {1, 3}, {3}, {3}}), "[batch_norm] bias must be [C]=[3], got [1,3]");
+  EXPECT_EQ(error_of({.eps = -1}, {{2, 3}, {3}, {3}, {3}, {3}}),
+            "[batch_norm] eps must be finite and at least 0, got -1");
+  EXPECT_EQ(error_of({.eps = std::numeric_limits<float>::quiet_NaN()}, {{2, 3}, {3}, {3}, {3}, {3}}),
+            "[batch_norm] eps must be finite and at least 0, got nan");
+}
+
+}  // namespace
+}  // namespace weft
