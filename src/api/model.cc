@@ -55,9 +55,8 @@ int Model::in_channels() const { return data_->architecture->in_channels(); }
 int Model::classes() const { return data_->architecture->classes(); }
 
 std::int64_t Model::parameter_count() const {
-  std::int64_t count = 0;
-  for (const auto& [name, tensor] : data_->weights) count += tensor.elements();
-  return count;
+  const auto [height, width] = data_->architecture->native_size();
+  return build_graph(*data_->architecture, {1, in_channels(), height, width}, {})->parameter_count();
 }
 
 std::int64_t Model::macs(std::int64_t height, std::int64_t width) const {

@@ -37,6 +37,16 @@ Weights initial_weights(const Architecture& architecture, std::uint64_t seed) {
   return weights;
 }
 
+Weights weights_of(const std::map<std::string, Tensor>& tensors, const Recognition& recognition) {
+  Weights weights;
+  for (const auto& [name, tensor] : tensors) {
+    if (recognition.derived.contains(name)) continue;
+    const auto other = recognition.renamed.find(name);
+    weights.emplace(other == recognition.renamed.end() ? name : other->second, tensor);
+  }
+  return weights;
+}
+
 void check_weights(const ModelData& data, std::string_view place) {
   const auto graph = build_graph(
       *data.architecture,

@@ -31,6 +31,9 @@ Json overrides_of(const LoadOptions& options);
 /// Fresh weights by the architecture's initialisers, f32; the same for the same seed.
 Weights initial_weights(const Architecture& architecture, std::uint64_t seed);
 
+/// A file's tensors under the model's names.
+Weights weights_of(const std::map<std::string, Tensor>& tensors, const Recognition& recognition);
+
 /// Throws one WeightError that names every parameter without weights, every mis-shaped or unexpected tensor and every
 /// one with values that are not finite.
 void check_weights(const ModelData& data, std::string_view place);

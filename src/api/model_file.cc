@@ -113,10 +113,7 @@ void recognise_file(const Checkpoint& file, const Json& overrides, ModelData& da
     if (!recognition) continue;
     data.architecture = family.configure(recognition->config);
     data.findings = recognition->findings;
-    for (const auto& [name, tensor] : file.tensors) {
-      const auto other = recognition->renamed.find(name);
-      data.weights.emplace(other == recognition->renamed.end() ? name : other->second, tensor);
-    }
+    data.weights = weights_of(file.tensors, *recognition);
     data.preprocess = default_preprocess(*data.architecture);
     read_training_metadata(file.metadata.value("meta", Json::object()), data);
     data.provenance = {{"file", std::filesystem::path(file.path).filename().string()}, {"format", file.format}};

@@ -28,6 +28,12 @@ Value Graph::parameter(std::string name, TensorType type, Initializer initialize
   return value;
 }
 
+Value Graph::buffer(std::string name, TensorType type, Initializer initializer) {
+  const Value value = parameter(std::move(name), std::move(type), std::move(initializer));
+  values_.back().buffer = true;
+  return value;
+}
+
 Value Graph::constant(Tensor tensor) {
   TensorType type = tensor.type();
   return new_value({.kind = Kind::kConstant, .type = std::move(type), .constant = std::move(tensor)});
@@ -67,9 +73,17 @@ Value Graph::add_one(Operation operation, std::initializer_list<Value> inputs) {
 
 void Graph::output(std::string name, Value value) { outputs_.push_back({std::move(name), value.id()}); }
 
+void Graph::update(Value buffer, Value value) {
+  require<ShapeError>(value.type() == buffer.type(), name_, "{} is {}, its next value {}",
+                      this->value(buffer.id()).name, buffer.type(), value.type());
+  updates_.push_back({buffer.id(), value.id()});
+}
+
 std::int64_t Graph::parameter_count() const {
   std::int64_t count = 0;
-  for (const int id : parameters_) count += value(id).type.shape.elements();
+  for (const int id : parameters_) {
+    if (!value(id).buffer) count += value(id).type.shape.elements();
+  }
   return count;
 }
 
@@ -85,8 +99,10 @@ std::int64_t Graph::macs() const {
 std::string Graph::str() const {
   std::string text = fmt::format("graph {}\n", name_);
   for (const int id : inputs_) text += fmt::format("  %{}: {} = input {}\n", id, value(id).type, value(id).name);
-  for (const int id : parameters_)
-    text += fmt::format("  %{}: {} = parameter {}\n", id, value(id).type, value(id).name);
+  for (const int id : parameters_) {
+    const ValueInfo& info = value(id);
+    text += fmt::format("  %{}: {} = {} {}\n", id, info.type, info.buffer ? "buffer" : "parameter", info.name);
+  }
   for (const Node& node : nodes_) {
     for (const int id : node.outputs) text += fmt::format("  %{}: {}", id, value(id).type);
     text += fmt::format(" = {}(", node.operation.name());
@@ -108,6 +124,10 @@ Value Scope::param(std::string_view name, Shape shape, Initializer initializer) 
   return graph_->parameter((*this)[name].path(), {DType::kF32, std::move(shape)}, std::move(initializer));
 }
 
+Value Scope::buffer(std::string_view name, Shape shape, Initializer initializer) const {
+  return graph_->buffer((*this)[name].path(), {DType::kF32, std::move(shape)}, std::move(initializer));
+}
+
 namespace init {
 
 Initializer constant(float value) {
@@ -125,12 +145,14 @@ Initializer truncated_normal(float deviation) {
   };
 }
 
-Initializer uniform_fan_in(std::int64_t fan_in) {
-  return [bound = 1 / std::sqrt(static_cast<float>(fan_in))](std::span<float> values, std::mt19937_64& random) {
+Initializer uniform(float bound) {
+  return [bound](std::span<float> values, std::mt19937_64& random) {
     std::uniform_real_distribution<float> uniform(-bound, bound);
     for (float& value : values) value = uniform(random);
   };
 }
+
+Initializer uniform_fan_in(std::int64_t fan_in) { return uniform(1 / std::sqrt(static_cast<float>(fan_in))); }
 
 Initializer each(std::function<double(std::int64_t)> f) {
   return [f = std::move(f)](std::span<float> values, std::mt19937_64&) {

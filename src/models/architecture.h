@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,8 +38,11 @@ class Architecture {
   /// What names of a block's parameters, inputs and places begin with, before its number: "backbone.layers.".
   virtual std::string_view block_prefix() const = 0;
   virtual int in_channels() const = 0;
-  /// Height and width that the positional embedding was made for. Other sizes work as well.
+  /// Height and width that the weights were made for (the positional embedding). Other sizes work as well, unless
+  /// fixed_size().
   virtual std::array<int, 2> native_size() const = 0;
+  /// Whether pictures of other sizes than native_size() are refused: the option img_size makes a model for them.
+  virtual bool fixed_size() const { return false; }
   /// 0 without a head.
   virtual int classes() const = 0;
   /// The layers whose maps are the backbone's official output.
@@ -62,6 +66,9 @@ struct Recognition {
   std::vector<Finding> findings;
   /// Where tensors have other names than the model's parameters: model's name by the file's.
   std::map<std::string, std::string> renamed;
+  /// Tensors of the file that follow from the configuration (masks, indices, counts of batches), by the file's names:
+  /// they are left out.
+  std::set<std::string> derived;
 };
 
 /// Names and types of the tensors in a checkpoint.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -30,9 +31,19 @@ inline void number_to_list(Json& options, const char* name, std::size_t count) {
   if (option != options.end() && option->is_number()) *option = Json(Json::array_t(count, *option));
 }
 
+/// Official options without those `names` that are not the network's: what a case was run on, what only training reads.
+inline Json official_options(const Json& model, std::string_view family, std::initializer_list<const char*> names) {
+  require<ConfigError>(model.is_object(), family, "the official configuration must be a JSON object, got {}",
+                       model.type_name());
+  Json options = model;
+  for (const char* name : names) options.erase(name);
+  return options;
+}
+
 /// What an Architecture owes to its Config alone; a family derives its own from it. C has kFamily, kBlocks
-/// (Architecture::block_prefix), kFields, img_size, patch_size and depth; beside it lie validate(config) and
-/// build(graph, image, config, layers).
+/// (Architecture::block_prefix), kFields, and depth, or depths of its stages, which are its layers then; img_size where
+/// it has a size of its own, else that is 224 × 224. Beside it lie validate(config) and build(graph, image, config,
+/// layers).
 template <class C>
 class ConfiguredArchitecture : public Architecture {
  public:
@@ -42,9 +53,21 @@ class ConfiguredArchitecture : public Architecture {
 
   std::string_view family() const override { return C::kFamily; }
   Json config() const override { return config_to_json(options_); }
-  int depth() const override { return options_.depth; }
+  int depth() const override {
+    if constexpr (requires(const C& c) { c.depths; }) {
+      return static_cast<int>(options_.depths.size());
+    } else {
+      return options_.depth;
+    }
+  }
   std::string_view block_prefix() const override { return C::kBlocks; }
-  std::array<int, 2> native_size() const override { return options_.img_size; }
+  std::array<int, 2> native_size() const override {
+    if constexpr (requires(const C& c) { c.img_size; }) {
+      return options_.img_size;
+    } else {
+      return {224, 224};
+    }
+  }
   ModelValues build(Graph& graph, Value image, std::span<const int> layers) const override {
     return detail::build_by_config(graph, image, options_, layers);
   }

@@ -54,12 +54,21 @@ std::map<std::string, std::string> Layout::renamed(std::string_view to) const {
   return renamed;
 }
 
-int Layout::square_side(int positions, bool size_is_given) const {
+std::set<std::string> Layout::named(std::initializer_list<std::string_view> last_words) const {
+  std::set<std::string> names;
+  for (const auto& [name, type] : *tensors_) {
+    const std::string_view last = std::string_view(name).substr(name.rfind('.') + 1);
+    if (name.starts_with(prefix_) && std::ranges::find(last_words, last) != last_words.end()) names.insert(name);
+  }
+  return names;
+}
+
+int Layout::square_side(std::string_view name, int positions, bool size_is_given) const {
   const int side = static_cast<int>(std::lround(std::sqrt(std::max(positions, 0))));
   require<ConfigError>((positions > 0 && side * side == positions) || size_is_given, family_,
                        "{} has {} positions of patches, which is no square; tell the picture's size with "
                        "img_size=[H,W]",
-                       in_file("pos_embed"), positions);
+                       in_file(name), positions);
   return side;
 }
 

@@ -63,7 +63,13 @@ class Engine final : public TorchEngine {
     const Tensors in = to_torch_all(inputs);
     const Tensors parameters = parameters_of(graph, weights);
     Tensors leaves = in;
-    leaves.insert(leaves.end(), parameters.begin(), parameters.end());
+    std::vector<std::string> names;  // of those that are parameters
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const Graph::ValueInfo& info = graph.value(graph.parameters()[i]);
+      if (info.buffer) continue;
+      leaves.push_back(parameters[i]);
+      names.push_back(info.name);
+    }
     for (const at::Tensor& leaf : leaves) leaf.requires_grad_();
     const Tensors outputs = executor.forward(in, parameters);
     Tensors roots, root_cotangents;  // without outputs that depend on no leaf
@@ -87,7 +93,7 @@ class Engine final : public TorchEngine {
       if (i < in.size()) {
         result.inputs.push_back(std::move(gradient));
       } else {
-        result.parameters.emplace(graph.value(graph.parameters()[i - in.size()]).name, std::move(gradient));
+        result.parameters.emplace(names[i - in.size()], std::move(gradient));
       }
     }
     return result;

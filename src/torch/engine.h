@@ -33,7 +33,7 @@ struct TorchOptions {
 struct TorchGradients {
   std::vector<Tensor> outputs;                            // what run() returns
   std::vector<Tensor> inputs;                             // of every input, in the graph's order
-  std::map<std::string, Tensor, std::less<>> parameters;  // of every parameter; zeros where no output depends on it
+  std::map<std::string, Tensor, std::less<>> parameters;  // but buffers; zeros where no output depends on it
 };
 
 class TorchEngine {

@@ -55,8 +55,8 @@ double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t 
   return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + std::cos(std::numbers::pi * std::min(way, 1.0)));
 }
 
-std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& images) {
-  auto graph = std::make_unique<Graph>(std::string(architecture.family()), /*training=*/true);
+std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& images, bool training) {
+  auto graph = std::make_unique<Graph>(std::string(architecture.family()), training);
   const Value input = graph->input("image", {DType::kF32, images});
   const ModelValues values = architecture.build(*graph, input, {});
   require<UnsupportedError>(values.logits.has_value(), "train", "the model is a bare backbone; give it a head");
@@ -87,7 +87,7 @@ std::vector<TrainedParameter> plan_parameters(const Graph& graph, const Architec
     parameters.push_back({.name = graph.value(id).name,
                           .lr_scale = std::pow(config.layer_decay, last - layers[i]),
                           .weight_decay = decays[static_cast<std::size_t>(id)] ? config.weight_decay : 0,
-                          .frozen = layers[i] < frozen});
+                          .frozen = graph.value(id).buffer || layers[i] < frozen});
   }
   return parameters;
 }

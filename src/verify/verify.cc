@@ -1,7 +1,6 @@
 #include "verify/verify.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <limits>
 
@@ -14,6 +13,7 @@
 #include "io/npy.h"
 #include "ops/kernels.h"
 #include "ops/ops.h"
+#include "verify/module_cases.h"
 #include "verify/rounding.h"
 #include "weft/image.h"
 
@@ -71,7 +71,7 @@ class CaseRunner {
       for (const Json& c : at(meta_, "cases")) run_bi_wkv(c);
     } else if (result.system == "pillow-resize") {
       for (const Json& c : at(meta_, "cases")) run_resize(c);
-    } else {
+    } else if (!run_module(result.system)) {
       run_model(result.system);
     }
     require<IoError>(!checks_.empty(), place_, "the case holds nothing to compare");
@@ -100,82 +100,147 @@ class CaseRunner {
     checks_.push_back({std::move(name), error, tolerance});
   }
 
-  std::vector<Tensor> run_graph(const Graph& graph, const Weights& weights, const Tensor& input) {
-    if (options_.engine == Engine::kReference) return evaluate_reference(graph, weights, {&input, 1});
-    if (options_.engine == Engine::kTorch) return options_.torch->run(graph, weights, {&input, 1});
+  std::vector<Tensor> run_graph(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs) {
+    if (options_.engine == Engine::kReference) return evaluate_reference(graph, weights, inputs);
+    if (options_.engine == Engine::kTorch) return options_.torch->run(graph, weights, inputs);
     const Plan plan(graph, weights, workers_, std::make_shared<PackCache>(), options_.dtype);
     Plan::Context context(plan);
     std::vector<Tensor> outputs;
     std::vector<std::byte*> out;
     for (const Plan::Port& port : plan.outputs()) out.push_back(outputs.emplace_back(port.type).mutable_raw());
-    const Tensor f32 = input.to(DType::kF32);
-    const std::byte* const in = f32.raw();
-    plan.run({&in, 1}, out, context, workers_);
+    std::vector<Tensor> f32;
+    std::vector<const std::byte*> in;
+    for (const Tensor& input : inputs) in.push_back(f32.emplace_back(input.to(DType::kF32)).raw());
+    plan.run(in, out, context, workers_);
     return outputs;
   }
 
-  // y0: logits where there is a head; then one feature map for each of the out_indices.
+  // A part of a model, if this is the case of one.
+  bool run_module(const std::string& system) {
+    std::map<std::string, Tensor> inputs;
+    std::map<std::string, TensorType> types;
+    for (const auto& [name, input] : at(meta_, "inputs").items()) {
+      const Tensor& tensor = inputs.emplace(name, read(at(input, "file"))).first->second;
+      types.emplace(name, TensorType{DType::kF32, tensor.shape()});
+    }
+    const auto graph = build_module(system, at(meta_, "config"), types);
+    if (!graph) return false;
+    std::vector<Tensor> in;
+    for (const int id : graph->inputs()) in.push_back(inputs.at(graph->value(id).name));
+    const Checkpoint file = read_checkpoint(folder_ / "weights.pth", {});
+    const Weights weights{file.tensors.begin(), file.tensors.end()};
+    const double tolerance = at(meta_, "tolerance_f32").get<double>() + rounding_tolerance(*graph, options_.dtype);
+    check_parameter_count(*graph);
+    const std::vector<Tensor> outputs = run_graph(*graph, weights, in);
+    const auto output_index = [&](const std::string& name) {
+      const auto found = std::ranges::find(graph->outputs(), name, &Graph::Output::name);
+      require<IoError>(found != graph->outputs().end(), place_, "there is no output {}", printable(name, 40));
+      return static_cast<std::size_t>(found - graph->outputs().begin());
+    };
+    for (const auto& [name, output] : at(meta_, "outputs").items()) {
+      check(name, relative_error(outputs[output_index(name)], read(at(output, "file")), name), tolerance);
+    }
+    if (!options_.gradients || !meta_.contains("gradients")) return true;
+    std::vector<Tensor> cotangents = no_cotangents(*graph);
+    for (const auto& [name, cotangent] : at(meta_, "cotangents").items()) {
+      cotangents[output_index(name)] = read(cotangent);
+    }
+    check_gradients(*graph, weights, in, cotangents);
+    return true;
+  }
+
+  void check_parameter_count(const Graph& graph) {
+    if (!meta_.contains("params")) return;
+    check("params", meta_["params"] == graph.parameter_count() ? 0 : 1, 0);
+  }
+
+  // y0: logits where there is a head; then what is pooled and one feature map for each of the out_indices.
   void run_model(const std::string& system) {
     const Json& config = at(meta_, "config");
     const Checkpoint file = read_checkpoint(folder_ / "weights.pth", {});
     TensorIndex tensors;
     for (const auto& [name, tensor] : file.tensors) tensors.emplace(name, tensor.type());
     ModelData data{.architecture = configure(system, config, tensors)};
-    data.weights = {file.tensors.begin(), file.tensors.end()};
+    const auto recognition = find_family(data.architecture->family()).recognise(tensors, data.architecture->config());
+    data.weights = weights_of(file.tensors, recognition.value_or(Recognition{}));
     check_weights(data, place_);
     const Tensor input = read(at(at(at(meta_, "inputs"), "x"), "file"));
     const std::vector<int> layers = data.architecture->out_indices();
     const auto graph = build_graph(*data.architecture, input.shape(), layers);
     const double tolerance = at(meta_, "tolerance_f32").get<double>() + rounding_tolerance(*graph, options_.dtype);
-    if (meta_.contains("params")) {
-      check("params", meta_["params"] == graph->parameter_count() ? 0 : 1, 0);
-    }
+    check_parameter_count(*graph);
     const bool has_head = data.architecture->classes() > 0;
-    const std::vector<Tensor> outputs = run_graph(*graph, data.weights, input);
+    const std::vector<Tensor> outputs = run_graph(*graph, data.weights, {&input, 1});
+    std::map<std::string, std::size_t> index;  // of the graph's outputs, by the case's names
+    std::size_t maps = 0;
     for (const auto& [name, output] : at(meta_, "outputs").items()) {
-      const Tensor& got = outputs[output_index(*graph, has_head, name)];
-      check(name, relative_error(got, read(at(output, "file")), name), tolerance);
+      Tensor want = read(at(output, "file"));
+      const std::size_t i = output_index(*graph, has_head && index.empty(), want.shape(), maps);
+      if (outputs[i].shape() != want.shape()) want = channels_first(want);
+      index.emplace(name, i);
+      check(name, relative_error(outputs[i], want, name), tolerance);
     }
-    if (options_.gradients && meta_.contains("gradients")) check_gradients(*graph, has_head, data.weights, input);
+    if (options_.gradients && meta_.contains("gradients")) {
+      std::vector<Tensor> cotangents = no_cotangents(*graph);
+      for (const auto& [name, cotangent] : at(meta_, "cotangents").items()) {
+        require<IoError>(index.contains(name), place_, "there is a cotangent of {}, which is no output",
+                         printable(name, 40));
+        const std::size_t i = index[name];
+        cotangents[i] = read(cotangent);
+        if (cotangents[i].shape() != outputs[i].shape()) cotangents[i] = channels_first(cotangents[i]);
+      }
+      check_gradients(*graph, data.weights, {&input, 1}, cotangents);
+    }
     if (has_head && meta_.contains("official_cuda_kernel") && meta_["official_cuda_kernel"].contains("y0")) {
       Json kernel_config = data.architecture->config();
       kernel_config["wkv"] = name_of(Wkv::kReleasedKernel);
       const auto architecture = find_family(data.architecture->family()).configure(kernel_config);
       const auto kernel_graph = build_graph(*architecture, input.shape(), layers);
-      const Tensor logits = run_graph(*kernel_graph, data.weights, input).back();
+      const Tensor logits = run_graph(*kernel_graph, data.weights, {&input, 1}).back();
       const Tensor want = read(meta_["official_cuda_kernel"]["y0"]);
       check("y0 (wkv = released_kernel)", relative_error(logits, want, "y0"), std::max(tolerance, kKernelTolerance));
     }
   }
 
-  // The output of the graph that a case calls y3: the logits where there is a head, then the maps of out_indices.
-  std::size_t output_index(const Graph& graph, bool has_head, const std::string& name) const {
-    const std::size_t count = graph.outputs().size() - 1;  // without the pooled vector
-    std::size_t index = count;
-    if (name.starts_with('y')) {
-      const char* const end = name.data() + name.size();
-      if (std::from_chars(name.data() + 1, end, index).ptr != end) index = count;
-    }
-    require<IoError>(index < count, place_, "output {} is none of the model's {} outputs", printable(name, 40), count);
-    if (!has_head) return index;
-    return index == 0 ? graph.outputs().size() - 1 : index - 1;  // the logits are the graph's last
+  // Which of the graph's outputs a case's next one is, by its shape: the logits, a map, or what is pooled. `maps`
+  // counts the maps.
+  std::size_t output_index(const Graph& graph, bool logits, const Shape& shape, std::size_t& maps) const {
+    if (logits) return graph.outputs().size() - 1;
+    const std::string name = shape.rank() == 2 ? "pooled" : fmt::format("map{}", maps++);
+    const auto found = std::ranges::find(graph.outputs(), name, &Graph::Output::name);
+    require<IoError>(found != graph.outputs().end(), place_, "the model has {} outputs, fewer than the case",
+                     graph.outputs().size());
+    return static_cast<std::size_t>(found - graph.outputs().begin());
   }
 
-  void check_gradients(const Graph& graph, bool has_head, const Weights& weights, const Tensor& input) {
+  // [B,H,W,C], as some cases hold their maps, as [B,C,H,W].
+  static Tensor channels_first(const Tensor& map) {
+    if (map.shape().rank() != 4) return map;
+    Tensor result(DType::kF64, {map.shape()[0], map.shape()[3], map.shape()[1], map.shape()[2]});
+    const Tensor wide = map.to(DType::kF64);
+    reference(Permute{{0, 3, 1, 2}}, {&wide, 1}, {&result, 1});
+    return result;
+  }
+
+  static std::vector<Tensor> no_cotangents(const Graph& graph) {
     std::vector<Tensor> cotangents;
     for (const Graph::Output& output : graph.outputs()) {
       cotangents.push_back(Tensor::zeros({DType::kF32, graph.value(output.value).type.shape}));
     }
-    for (const auto& [name, file] : at(meta_, "cotangents").items()) {
-      cotangents[output_index(graph, has_head, name)] = read(file);
-    }
+    return cotangents;
+  }
+
+  void check_gradients(const Graph& graph, const Weights& weights, std::span<const Tensor> inputs,
+                       std::span<const Tensor> cotangents) {
     std::map<std::string, Tensor, std::less<>> got, want;
-    const TorchGradients gradients = options_.torch->differentiate(graph, weights, {&input, 1}, cotangents);
+    const TorchGradients gradients = options_.torch->differentiate(graph, weights, inputs, cotangents);
     for (const auto& [name, gradient] : gradients.parameters) {
       got.emplace(name, gradient);
       want.emplace(name, Tensor::zeros(gradient.type()));  // unless the file says otherwise
     }
-    got.emplace("x", gradients.inputs[0]);
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      got.emplace(inputs.size() == 1 ? "x" : graph.value(graph.inputs()[i]).name, gradients.inputs[i]);
+    }
     for (const auto& [name, file] : at(meta_, "gradients").items()) {
       if (name != "parameters") {
         want.insert_or_assign(name, read(file));
@@ -228,7 +293,7 @@ class CaseRunner {
       const Value y = bi_wkv(graph.input("k", k.type()), parameter("v"), parameter("w"), parameter("u"), form);
       graph.output("y", y);
       const std::string label = fmt::format("{} (wkv = {})", name, name_of(form));
-      check(label, relative_error(run_graph(graph, weights, k)[0], read(files[file]), name),
+      check(label, relative_error(run_graph(graph, weights, {&k, 1})[0], read(files[file]), name),
             at(c, "tolerance_f32").get<double>());
       if (options_.gradients && form == Wkv::kPaper && files.contains("cot_y")) {
         const Tensor cotangent = read(files["cot_y"]);

@@ -61,7 +61,7 @@ std::vector<Part> parts_of(const Graph& graph) {
   std::vector<Part> parts;
   for (const int id : graph.parameters()) {
     const Graph::ValueInfo& parameter = graph.value(id);
-    count(parts, parameter.name, parameter.type.shape.elements(), 0);
+    if (!parameter.buffer) count(parts, parameter.name, parameter.type.shape.elements(), 0);
   }
   for (const Graph::Node& node : graph.nodes()) {
     std::vector<TensorType> types;

@@ -36,13 +36,15 @@ void expect_rounds_as_expected(const std::string& name) {
     SCOPED_TRACE(name_of(dtype));
     const VerifyResult result = verify_case(golden(name), {.threads = 2, .dtype = dtype});
     ASSERT_EQ(result.checks.size(), exact.checks.size());
+    bool used = false;
     for (std::size_t i = 0; i < result.checks.size(); ++i) {
       const VerifyCheck& check = result.checks[i];
       EXPECT_TRUE(check.passed()) << check.name << ": " << check.error << " > " << check.tolerance;
       if (check.name == "params") continue;
       EXPECT_LT(check.tolerance, 0.3) << "not worth the name";
-      EXPECT_GT(check.error, exact.checks[i].tolerance) << "was not used";
+      used = used || check.error > exact.checks[i].tolerance;
     }
+    EXPECT_TRUE(used) << "the type was not used";
   }
 }
 

@@ -82,36 +82,45 @@ HWY_INLINE void add_product(const V (&weights)[kTaps], V x, V (&sums)[kPixels]) 
   if constexpr (kPixel >= 0 && kPixel < kPixels) sums[kPixel] = hn::MulAdd(weights[kTap], x, sums[kPixel]);
 }
 
-// What column kColumn of x adds to the sums: it is under tap t of pixel kColumn − t.
 template <int kColumn, int kTaps, int... kTap>
-HWY_INLINE void add_column(const V (&weights)[kTaps], V x, V (&sums)[kPixels], std::integer_sequence<int, kTap...>) {
+HWY_INLINE void add_products(const V (&weights)[kTaps], V x, V (&sums)[kPixels], std::integer_sequence<int, kTap...>) {
   (add_product<kTap, kColumn - kTap>(weights, x, sums), ...);
+}
+
+// What column kColumn of x adds to the sums: it is under tap t of pixel kColumn − t. Columns beyond the grid are zeros.
+template <int kColumn, class C, int kTaps>
+HWY_INLINE void add_column(const C& channels, const V (&weights)[kTaps], const std::byte* x, std::int64_t at,
+                           std::int64_t first, std::int64_t last, V (&sums)[kPixels]) {
+  if (kColumn < first || kColumn >= last) return;
+  add_products<kColumn>(weights, channels.x(x, at), sums, std::make_integer_sequence<int, kTaps>());
 }
 
 template <class C, int kTaps, int... kColumn>
 HWY_INLINE void add_columns(const C& channels, const V (&weights)[kTaps], const std::byte* x, std::int64_t at,
                             std::int64_t step, std::int64_t first, std::int64_t last, V (&sums)[kPixels],
                             std::integer_sequence<int, kColumn...>) {
-  const auto add = [&](auto column) HWY_ATTR {
-    constexpr int kAt = decltype(column)::value;
-    if (kAt < first || kAt >= last) return;  // beyond the grid: zeros
-    add_column<kAt>(weights, channels.x(x, at + kAt * step), sums, std::make_integer_sequence<int, kTaps>());
-  };
-  (add(std::integral_constant<int, kColumn>()), ...);
+  (add_column<kColumn>(channels, weights, x, at + kColumn * step, first, last, sums), ...);
 }
 
-// kTaps neighbouring taps of one row of the kernel. `column` of x is under the first of them for the first pixel; `row`
-// is the element where its row begins.
+// Where a row of the kernel lies: element `row` is the first of its row of x, column `left` of that is under the first
+// tap for the first pixel, and `weight` is the first tap's.
+struct KernelRow {
+  const float* weight;
+  std::int64_t row, left, pixels;
+};
+
+// As many times kTaps neighbouring taps, from tap `j` on, as there are.
 template <int kTaps, class C>
-HWY_INLINE void add_taps(const ConvGrid& grid, const ConvPart& part, const C& channels, std::int64_t channel,
-                         const float* weight, std::int64_t row, std::int64_t column, std::int64_t pixels,
-                         V (&sums)[kPixels]) {
-  V weights[kTaps];
-  for (int t = 0; t < kTaps; ++t) weights[t] = channels.f32(weight + t * part.weight_step);
-  const std::int64_t last = std::min(pixels + kTaps - 1, grid.width - column);
-  const std::int64_t at = row + column * grid.channels + part.channel + channel;
-  add_columns(channels, weights, part.x, at, grid.channels, -column, last, sums,
-              std::make_integer_sequence<int, kPixels + kTaps - 1>());
+HWY_INLINE void add_taps(const ConvGrid& grid, const ConvPart& part, const C& channels, const KernelRow& of,
+                         std::int64_t& j, V (&sums)[kPixels]) {
+  for (; j + kTaps <= grid.kernel_w; j += kTaps) {
+    V weights[kTaps];
+    for (int t = 0; t < kTaps; ++t) weights[t] = channels.f32(of.weight + (j + t) * part.weight_step);
+    const std::int64_t column = of.left + j;
+    const std::int64_t last = std::min(of.pixels + kTaps - 1, grid.width - column);
+    add_columns(channels, weights, part.x, of.row + column * grid.channels, grid.channels, -column, last, sums,
+                std::make_integer_sequence<int, kPixels + kTaps - 1>());
+  }
 }
 
 template <class C, int... kPixel>
@@ -131,19 +140,15 @@ HWY_INLINE void convolve_pixels(const ConvGrid& grid, const ConvPart& part, cons
   const std::int64_t left = w - grid.padding;
   const std::int64_t i_end = std::min(grid.kernel_h, grid.height - top);
   for (std::int64_t i = std::max<std::int64_t>(-top, 0); i < i_end; ++i) {
-    const float* const weight = part.weight + i * grid.kernel_w * part.weight_step + channel;
-    const std::int64_t row = (top + i) * grid.width * grid.channels;
+    const KernelRow row{.weight = part.weight + i * grid.kernel_w * part.weight_step + channel,
+                        .row = (top + i) * grid.width * grid.channels + part.channel + channel,
+                        .left = left,
+                        .pixels = pixels};
     std::int64_t j = 0;
-    const auto add = [&](auto taps) HWY_ATTR {
-      constexpr int kTaps = decltype(taps)::value;
-      for (; j + kTaps <= grid.kernel_w; j += kTaps) {
-        add_taps<kTaps>(grid, part, channels, channel, weight + j * part.weight_step, row, left + j, pixels, sums);
-      }
-    };
-    add(std::integral_constant<int, 7>());
-    add(std::integral_constant<int, 5>());
-    add(std::integral_constant<int, 3>());
-    add(std::integral_constant<int, 1>());
+    add_taps<7>(grid, part, channels, row, j, sums);
+    add_taps<5>(grid, part, channels, row, j, sums);
+    add_taps<3>(grid, part, channels, row, j, sums);
+    add_taps<1>(grid, part, channels, row, j, sums);
   }
   store_pixels(channels, sums, y + channel, grid.channels, pixels, std::make_integer_sequence<int, kPixels>());
 }

@@ -107,7 +107,11 @@ HWY_INLINE void involve_places(const InvolutionGrid& grid, const std::byte* x, c
   const std::int64_t element = kBF16 ? sizeof(std::uint16_t) : sizeof(float);
   const std::int64_t places = grid.height * grid.width;
   for (std::int64_t place = begin; place < end; ++place) {
-    transpose(weight, grid.taps(), turned, grid.tap_step(), grid.groups, grid.taps());
+    // Four at a time: what is read is read in order.
+    for (std::int64_t g = 0; g < grid.groups; g += 4) {
+      transpose(weight + g * grid.taps(), grid.taps(), turned + g, grid.tap_step(),
+                std::min<std::int64_t>(4, grid.groups - g), grid.taps());
+    }
     const std::byte* const picture = x + place / places * places * grid.channels * element;
     const std::int64_t h = place % places / grid.width;
     const std::int64_t w = place % grid.width;

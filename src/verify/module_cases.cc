@@ -1,0 +1,99 @@
+#include "verify/module_cases.h"
+
+#include <array>
+#include <numeric>
+
+#include "core/format.h"
+#include "ops/ops.h"
+
+namespace weft {
+namespace {
+
+// What a builder is given.
+struct Module {
+  Graph& graph;
+  const Json& config;
+  std::map<std::string, Value> inputs;
+
+  Value input(const std::string& name) const {
+    const auto found = inputs.find(name);
+    require<IoError>(found != inputs.end(), graph.name(), "the case has no input {}", name);
+    return found->second;
+  }
+  int option(const char* name) const { return config.at(name).get<int>(); }
+  Value param(std::string_view name, Shape shape) const {
+    return Scope(graph).param(name, std::move(shape), init::constant(0));
+  }
+  // Outputs are y0, y1, … in the order of these calls.
+  void output(Value y) const { graph.output(fmt::format("y{}", graph.outputs().size()), y); }
+};
+
+Tensor identity(std::int64_t n, Shape shape) {
+  Tensor tensor = Tensor::zeros({DType::kF32, std::move(shape)});
+  for (std::int64_t i = 0; i < n; ++i) tensor.mutable_data<float>()[static_cast<std::size_t>(i * n + i)] = 1;
+  return tensor;
+}
+
+// The matrix of a linear map of [B,N,C] to [B,N',C'], over rows as vectors: [N'·C',N·C].
+template <class F>
+Value dense(const Module& m, std::int64_t n, std::int64_t c, const F& map) {
+  const Value columns = map(m.graph.constant(identity(n * c, {n * c, n, c})));
+  return permute(reshape(columns, {n * c, columns.shape().elements() / (n * c)}), {1, 0});
+}
+
+// y = A x B, of one picture's positions A and channels B.
+void separable_mlp(const Module& m) {
+  const int n = m.option("N");
+  const int c = m.option("C");
+  const Value a = m.param("A", {m.option("N_out"), n});
+  const Value b = permute(m.param("B", {c, m.option("C_out")}), {1, 0});
+  const auto map = [&](Value x) {
+    return linear(permute(linear(permute(x, {0, 2, 1}), a, std::nullopt), {0, 2, 1}), b, std::nullopt);
+  };
+  m.output(map(m.input("x")));
+  m.output(dense(m, n, c, map));
+}
+
+// y = U Vᵀ x, over positions and channels as one vector.
+void low_rank_mlp(const Module& m) {
+  const int n = m.option("N");
+  const int c = m.option("C");
+  const int n_out = m.option("N_out");
+  const int c_out = m.option("C_out");
+  const int rank = m.option("rank");
+  const Value u = m.param("U", {n_out * c_out, rank});
+  const Value v = permute(m.param("V", {n * c, rank}), {1, 0});
+  const auto map = [&](Value x) {
+    const Value vector = reshape(x, {x.shape()[0], n * c});
+    return reshape(linear(linear(vector, v, std::nullopt), u, std::nullopt), {x.shape()[0], n_out, c_out});
+  };
+  m.output(map(m.input("x")));
+  m.output(dense(m, n, c, map));
+}
+
+struct Entry {
+  std::string_view system;
+  const char* only_with;  // an option that tells the part from the whole model; null: none
+  void (*build)(const Module&);
+};
+constexpr std::array kModules{
+    Entry{"sep-mlp-op", nullptr, separable_mlp},
+    Entry{"lowrank-mlp-op", nullptr, low_rank_mlp},
+};
+
+}  // namespace
+
+std::unique_ptr<Graph> build_module(std::string_view system, const Json& config,
+                                    const std::map<std::string, TensorType>& inputs) {
+  for (const Entry& entry : kModules) {
+    if (entry.system != system || (entry.only_with && !config.contains(entry.only_with))) continue;
+    auto graph = std::make_unique<Graph>(std::string(system));
+    Module module{.graph = *graph, .config = config, .inputs = {}};
+    for (const auto& [name, type] : inputs) module.inputs.emplace(name, graph->input(name, type));
+    entry.build(module);
+    return graph;
+  }
+  return nullptr;
+}
+
+}  // namespace weft
