@@ -13,9 +13,9 @@
 namespace weft {
 
 struct ConnectOptions {
-  MeasureOptions measure;
+  MeasureOptions measure = {};
   /// Only what stands in the model at a place that begins so ("backbone.layers.3."); empty: everything.
-  std::string place;
+  std::string place = {};
 };
 
 /// Measures each part of the graph that mixes positions, in order, and hands it to `each`, which may keep it or let it

@@ -26,6 +26,12 @@ bool along_positions(const Surroundings& s, const Node& node) {
   return !axes.empty() && (axes.back() == Axis::kPosition || axes.back() == Axis::kBoth);
 }
 
+// A kernel [..., kh, kw] of one position does not mix.
+bool larger_than_one(const Surroundings& s, const Node& node) {
+  const Shape& kernel = s.shape(node.inputs[1]);
+  return kernel[-2] * kernel[-1] > 1;
+}
+
 // One line for each operation that mixes positions.
 struct Mixer {
   std::string_view operation;
@@ -36,6 +42,11 @@ constexpr Mixer kMixers[] = {
     {BiWkv::kName, 1},
     {QShift::kName, 0},
     {Attention::kName, 2},
+    {WindowAttention::kName, 2},
+    {SlidingAttention::kName, 2},
+    {Conv2d::kName, 0, larger_than_one},
+    {DepthwiseConv::kName, 0, larger_than_one},
+    {Involution::kName, 0},
     {Linear::kName, 0, along_positions},
 };
 

@@ -21,7 +21,7 @@ TEST_F(ConnectCommand, PrintsTheRelationTable) {
   const Outcome outcome = run({model_, picture_});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   const std::vector<std::string> lines = lines_of(outcome.out);
-  ASSERT_EQ(lines.size(), 6U) << outcome.out;
+  ASSERT_EQ(lines.size(), 5U) << outcome.out;  // heading, gap, titles, two kinds
   EXPECT_NE(lines[0].find("at 32x32"), std::string::npos);
   EXPECT_NE(outcome.out.find("q_shift × 4 "), std::string::npos) << outcome.out;
   EXPECT_NE(outcome.out.find("in 3x3"), std::string::npos) << outcome.out;

@@ -197,24 +197,43 @@ std::vector<Relation> relations_of(const std::vector<Connection>& connections) {
   return relations;
 }
 
-void print_row(const std::string& name, const Relation& r) {
-  if (!r.members[0]->skipped.empty()) {
-    return fmt::print("  {:<28}not measured: {}{}\n", name, r.members.size() > 1 ? "among others, " : "",
-                      r.members[0]->skipped);
+using Line = std::vector<std::string>;
+
+Line line_of(const std::string& name, const Relation& r) {
+  const Connection& c = *r.members[0];
+  if (!c.skipped.empty()) {
+    return {name, fmt::format("not measured: {}{}", r.members.size() > 1 ? "among others, " : "", c.skipped)};
   }
-  fmt::print("  {:<28}{:<20}{:<10}{:<26}{:<12}{:<16}{}\n", name, r.positions(),
-             r.members[0]->crosses_channels ? "connected" : "apart", r.rank(), r.shared_positions(),
-             r.shared_channels(), r.dynamic());
+  return {name,       r.positions(),        c.crosses_channels ? "connected" : "apart",
+          r.rank(),   r.shared_positions(), r.shared_channels(),
+          r.dynamic()};
+}
+
+std::size_t letters(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 void print_table(const std::vector<Connection>& connections, bool every) {
-  fmt::print("  {:<28}{:<20}{:<10}{:<26}{:<12}{:<16}{}\n", "", "positions", "channels", "rank", "shared by", "",
-             "dynamic");
-  fmt::print("  {:<28}{:<20}{:<10}{:<26}{:<12}{:<16}{}\n", "layers", "connected", "", "", "positions", "channels", "");
+  std::vector<Line> lines = {
+      {"layers", "positions", "channels", "rank", "shared by positions", "by channels", "dynamic"}};
   for (const Relation& r : relations_of(connections)) {
-    print_row(r.members.size() > 1 ? fmt::format("{} × {}", r.kind, r.members.size()) : r.kind, r);
+    lines.push_back(line_of(r.members.size() > 1 ? fmt::format("{} × {}", r.kind, r.members.size()) : r.kind, r));
     if (!every) continue;
-    for (const Connection* c : r.members) print_row("  " + c->place, {c->kind, {c}});
+    for (const Connection* c : r.members) lines.push_back(line_of("  " + c->place, {c->kind, {c}}));
+  }
+  std::vector<std::size_t> widths(lines[0].size());
+  for (const Line& line : lines) {
+    const std::size_t whole = line.size() == widths.size() ? line.size() : 1;  // a reason takes what room it needs
+    for (std::size_t i = 0; i < whole; ++i) widths[i] = std::max(widths[i], letters(line[i]) + 2);
+  }
+  for (const Line& line : lines) {
+    std::string text = "  ";
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      text += line[i];
+      if (i + 1 < line.size()) text.append(widths[i] - letters(line[i]), ' ');
+    }
+    fmt::print("{}\n", text);
   }
 }
 

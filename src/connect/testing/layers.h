@@ -12,7 +12,7 @@ namespace weft::testing {
 
 struct SmallLayer {
   std::string name;
-  std::unique_ptr<Graph> graph;  // of x [1,5,7,C], output "y"
+  std::unique_ptr<Graph> graph;  // of x [1,6,8,12], output "y"
   Weights weights;
 };
 
