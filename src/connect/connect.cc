@@ -27,8 +27,8 @@ void for_each_connection(Graph& graph, const Weights& weights, const Tensor& inp
     };
     Ends ends{.from = index(mixing.from),
               .to = index(mixing.to),
-              .from_grid = grid_of(graph, axes, mixing.from),
-              .to_grid = grid_of(graph, axes, mixing.to)};
+              .from_grid = mixing.grid ? mixing.grid : grid_of(graph, axes, mixing.from),
+              .to_grid = mixing.grid ? mixing.grid : grid_of(graph, axes, mixing.to)};
     // A product that changes the number of tokens leads to hidden units, which have no place.
     if (mixing.kind == "linear" && ends.from.positions() != ends.to.positions()) {
       ends.from_grid.reset();

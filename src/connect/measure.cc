@@ -274,16 +274,16 @@ class Measurer {
 
   // Why this would take too much.
   std::string objection() const {
-    const auto matrices = static_cast<double>(kept_.size());
     const double elements = static_cast<double>(result_.inputs) * static_cast<double>(result_.outputs);
-    double bytes = elements * sizeof(float) * matrices;
-    if (rankable()) bytes += elements * sizeof(double);
-    double macs = 0;
+    const double matrices =
+        elements * (sizeof(float) * static_cast<double>(kept_.size()) + (rankable() ? sizeof(double) : 0));
+    const double table = 2 * sizeof(float) * (offsets_.known() ? static_cast<double>(offsets_.count()) : 0);
+    double tables = 0, macs = 0;
     for (const Family& family : families_) {
-      const double tables = offsets_.known() ? static_cast<double>(offsets_.count()) : 0;
-      bytes = std::max(bytes, bytes + tables * 2 * sizeof(float) * static_cast<double>(family.groups.size()));
+      tables = std::max(tables, table * static_cast<double>(family.groups.size()));
       macs += static_cast<double>(family.evaluations(result_.inputs)) * static_cast<double>(here_.macs());
     }
+    const double bytes = matrices + tables;
     if (bytes > static_cast<double>(options_.max_bytes)) {
       return fmt::format("{} × {} positions would take {:.1f} GiB, more than {:.1f}", result_.outputs, result_.inputs,
                          bytes * 0x1p-30, static_cast<double>(options_.max_bytes) * 0x1p-30);

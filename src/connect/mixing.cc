@@ -32,18 +32,27 @@ bool larger_than_one(const Surroundings& s, const Node& node) {
   return kernel[-2] * kernel[-1] > 1;
 }
 
+std::optional<Grid> none(const Operation&) { return std::nullopt; }
+
+template <class A>
+std::optional<Grid> own(const Operation& operation) {
+  const A& attributes = *operation.as<A>();
+  return Grid{attributes.height, attributes.width};
+}
+
 // One line for each operation that mixes positions.
 struct Mixer {
   std::string_view operation;
   std::size_t linear_in;  // which of its inputs
   bool (*mixes)(const Surroundings&, const Node&) = always;
+  std::optional<Grid> (*grid)(const Operation&) = none;
 };
 constexpr Mixer kMixers[] = {
     {BiWkv::kName, 1},
-    {QShift::kName, 0},
+    {QShift::kName, 0, always, own<QShift>},
     {Attention::kName, 2},
-    {WindowAttention::kName, 2},
-    {SlidingAttention::kName, 2},
+    {WindowAttention::kName, 2, always, own<WindowAttention>},
+    {SlidingAttention::kName, 2, always, own<SlidingAttention>},
     {Conv2d::kName, 0, larger_than_one},
     {DepthwiseConv::kName, 0, larger_than_one},
     {Involution::kName, 0},
@@ -80,7 +89,8 @@ class Finder {
                 .place = node(i).place,
                 .steps = {{i, mixer->linear_in}},
                 .from = node(i).inputs[mixer->linear_in],
-                .to = node(i).outputs[0]};
+                .to = node(i).outputs[0],
+                .grid = mixer->grid(node(i).operation)};
       const std::optional<Mixing> composed = behind_another(single);
       if (auto whole = with_clear_ends(single)) found.push_back(std::move(*whole));
       if (!composed) continue;

@@ -2,6 +2,7 @@
 // values that a picture gives them, and that carry what is at one position to others.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,8 @@ struct Mixing {
   std::vector<Step> steps;  // in the graph's order
   int from = 0;             // the value that it is linear in
   int to = 0;               // its result
+  /// The grid that the operation says its tokens are on.
+  std::optional<Grid> grid = std::nullopt;
 };
 
 /// All of them, in the graph's order, a composed one behind those that it is made of. `axes` are axes_of(graph).
