@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/format.h"
+#include "models/dwnet/dynamic_conv.h"
 #include "ops/ops.h"
 
 namespace weft {
@@ -116,6 +117,24 @@ void local_attention_sliding(const Module& m) {
   }
 }
 
+// DWNet's dynamic depth-wise convolutions, and the kernels that they compute.
+void dynamic_convolution(const Module& m) {
+  const Value x = permute(m.input("x"), {0, 2, 3, 1});
+  const auto conv = dwnet::dynamic_conv(x, Scope(m.graph), m.option("kernel_size"), m.option("reduction"));
+  m.output(permute(conv.y, {0, 3, 1, 2}));
+  m.output(conv.kernels);
+}
+
+void inhomogeneous_convolution(const Module& m) {
+  const int k = m.option("kernel_size");
+  const Value x = permute(m.input("x"), {0, 2, 3, 1});
+  const auto conv = dwnet::inhomogeneous_conv(x, Scope(m.graph), k, m.option("group_channels"));
+  m.output(permute(conv.y, {0, 3, 1, 2}));
+  const Shape shape = conv.kernels.shape();
+  const Value kernels = reshape(conv.kernels, {shape[0], shape[1], shape[2], shape[3] / (k * k), k, k});
+  m.output(permute(kernels, {0, 3, 4, 5, 1, 2}));
+}
+
 struct Entry {
   std::string_view system;
   const char* only_with;  // an option that tells the part from the whole model; null: none
@@ -126,6 +145,8 @@ constexpr std::array kModules{
     Entry{"lowrank-mlp-op", nullptr, low_rank_mlp},
     Entry{"local-attention-op", "window_size", local_attention_windows},
     Entry{"local-attention-op", "kernel_size", local_attention_sliding},
+    Entry{"ddw-op", nullptr, dynamic_convolution},
+    Entry{"iddw-op", nullptr, inhomogeneous_convolution},
 };
 
 }  // namespace

@@ -17,7 +17,8 @@ TEST_P(ModuleGolden, InFewerBitsIsWithinTheRoundingErrorToExpect) {
   testing::expect_rounds_as_expected(GetParam());
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, ModuleGolden, ::testing::Values("sep-mlp-op-a", "lowrank-mlp-op-a"),
+INSTANTIATE_TEST_SUITE_P(Cases, ModuleGolden,
+                         ::testing::Values("sep-mlp-op-a", "lowrank-mlp-op-a", "ddw-op-k7", "iddw-op-k7"),
                          testing::case_name);
 
 // In fewer bits as well: small windows are multiplied in f32.

@@ -404,7 +404,8 @@ class Maker {
                                           &Maker::add_sliding_attention,
                                           &Maker::add_l2_norm,
                                           &Maker::add_exp,
-                                          &Maker::add_clamp};
+                                          &Maker::add_clamp,
+                                          &Maker::add_rotary};
 
   std::mt19937_64 random_;
   RandomGraph result_;
