@@ -127,7 +127,7 @@ class TorchTrainer final : public Trainer {
     return translated([&] {
       StepResult result;
       gradients_.zero_();
-      const BufferKeeper buffers(*this);
+      BufferKeeper buffers(*this);
       const double world = exchange_ ? exchange_->world() : 1;
       for (const TrainingBatch& batch : batches) {
         Tensors updates;
