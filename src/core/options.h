@@ -80,7 +80,7 @@ std::string value_from_json(const Json& json, T& out) {
     const auto found = find_enum<T>(json.get<std::string>());
     if (!found) return "expected one of " + known_names<T>();
     out = *found;
-  } else {  // a list of numbers
+  } else {  // a list of numbers or bool
     if (!json.is_array()) return "expected a list";
     if constexpr (requires { out.resize(json.size()); }) {
       out.resize(json.size());
@@ -88,7 +88,9 @@ std::string value_from_json(const Json& json, T& out) {
       return fmt::format("expected a list of {}", out.size());
     }
     for (std::size_t i = 0; i < json.size(); ++i) {
-      if (std::string wrong = value_from_json(json[i], out[i]); !wrong.empty()) return wrong + " in the list";
+      typename T::value_type entry{};  // not out[i], which a list of bool has none of
+      if (std::string wrong = value_from_json(json[i], entry); !wrong.empty()) return wrong + " in the list";
+      out[i] = entry;
     }
   }
   return "";

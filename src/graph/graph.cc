@@ -73,6 +73,12 @@ Value Graph::add_one(Operation operation, std::initializer_list<Value> inputs) {
 
 void Graph::output(std::string name, Value value) { outputs_.push_back({std::move(name), value.id()}); }
 
+void Graph::update(Value buffer, Value value) {
+  require<ShapeError>(value.type() == buffer.type(), name_, "{} is {}, its next value {}",
+                      this->value(buffer.id()).name, buffer.type(), value.type());
+  updates_.push_back({buffer.id(), value.id()});
+}
+
 std::int64_t Graph::parameter_count() const {
   std::int64_t count = 0;
   for (const int id : parameters_) {
@@ -139,12 +145,14 @@ Initializer truncated_normal(float deviation) {
   };
 }
 
-Initializer uniform_fan_in(std::int64_t fan_in) {
-  return [bound = 1 / std::sqrt(static_cast<float>(fan_in))](std::span<float> values, std::mt19937_64& random) {
+Initializer uniform(float bound) {
+  return [bound](std::span<float> values, std::mt19937_64& random) {
     std::uniform_real_distribution<float> uniform(-bound, bound);
     for (float& value : values) value = uniform(random);
   };
 }
+
+Initializer uniform_fan_in(std::int64_t fan_in) { return uniform(1 / std::sqrt(static_cast<float>(fan_in))); }
 
 Initializer each(std::function<double(std::int64_t)> f) {
   return [f = std::move(f)](std::span<float> values, std::mt19937_64&) {

@@ -80,9 +80,9 @@ struct AttentionProducts::Impl {
     const std::int64_t d = sizes.channels;
     const std::int64_t tile = std::min(sizes.tile, sizes.queries);
     const std::int64_t last = sizes.queries - (sizes.queries - 1) / tile * tile;
-    const Product scores = make_product(tile, d, keys, type, nullptr, false);
+    const Product scores = make_product(tile, d, keys, type, nullptr, sizes.biased);
     const Product values = make_product(tile, keys, d, type, nullptr, true);
-    const Product last_scores = last == tile ? scores : make_product(last, d, keys, type, &scores.packed, false);
+    const Product last_scores = last == tile ? scores : make_product(last, d, keys, type, &scores.packed, sizes.biased);
     const Product last_values = last == tile ? values : make_product(last, keys, d, type, &values.packed, true);
     return {.keys = keys,
             .scores = {scores, last_scores},
@@ -127,18 +127,17 @@ std::size_t AttentionProducts::scratch_bytes() const { return impl_->scratch; }
 void AttentionProducts::pack_keys(const float* k, std::int64_t block, std::byte* packed) const noexcept {
   const SingleThread single;
   const Impl::Block& b = impl_->block(block);
-  pack(b.pack_keys, k + block * impl_->sizes.block * impl_->sizes.row_step, b.scores[0].packed,
-       packed + impl_->offset(block));
+  pack(b.pack_keys, k, b.scores[0].packed, packed + impl_->offset(block));
 }
 
 void AttentionProducts::pack_values(const float* v, std::int64_t block, std::byte* packed) const noexcept {
   const SingleThread single;
   const Impl::Block& b = impl_->block(block);
-  pack(b.pack_values, v + block * impl_->sizes.block * impl_->sizes.row_step, b.values[0].packed,
-       packed + impl_->offset(block) + b.keys_bytes);
+  pack(b.pack_values, v, b.values[0].packed, packed + impl_->offset(block) + b.keys_bytes);
 }
 
-void AttentionProducts::run(const Tile& tile, FunctionRef<void(std::int64_t)> softmax) const noexcept {
+void AttentionProducts::run(const Tile& tile, FunctionRef<void(std::int64_t, std::int64_t)> prepare,
+                            FunctionRef<void(std::int64_t)> softmax) const noexcept {
   const SingleThread single;
   const std::size_t shape = tile.rows == std::min(impl_->sizes.tile, impl_->sizes.queries) ? 0 : 1;
   const auto at = [](const memory::desc& desc, const void* data) {
@@ -160,6 +159,7 @@ void AttentionProducts::run(const Tile& tile, FunctionRef<void(std::int64_t)> so
       const std::byte* const packed = tile.packed + impl_->offset(index);
       const memory keys = at(scores_product.packed, packed);
       const memory values = at(values_product.packed, packed + block.keys_bytes);
+      prepare(index * impl_->sizes.block, block.keys);
       execute(scores_product.primitive, {{DNNL_ARG_SRC, queries.get()},
                                          {DNNL_ARG_WEIGHTS, keys.get()},
                                          {DNNL_ARG_DST, scores.get()},

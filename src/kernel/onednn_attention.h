@@ -22,6 +22,7 @@ class AttentionProducts {
     std::int64_t tile;      // queries of a full tile; the last one has the rest
     std::int64_t block;     // keys of a full block; the last one has the rest
     DType precision;        // kF32 or kBF16: of what is multiplied. Results are f32
+    bool biased = false;    // the scores are added to what is in their place
   };
 
   /// Throws UnsupportedError where oneDNN has no such product on this machine.
@@ -35,7 +36,7 @@ class AttentionProducts {
   /// Scratch for one running tile; a multiple of 64.
   std::size_t scratch_bytes() const;
 
-  /// Packs block `block` of the head whose first token's keys or values are at `k`, `v`, into `packed`.
+  /// Packs block `block`, whose first token's keys or values are at `k`, `v`, into `packed`.
   void pack_keys(const float* k, std::int64_t block, std::byte* packed) const noexcept;
   void pack_values(const float* v, std::int64_t block, std::byte* packed) const noexcept;
 
@@ -49,9 +50,10 @@ class AttentionProducts {
     const std::byte* packed;
     std::byte* scratch;
   };
-  /// For each block of keys: scores = queries · keysᵀ, then `softmax(N)`, which makes probabilities of the scores, then
-  /// sums += probabilities · values.
-  void run(const Tile& tile, FunctionRef<void(std::int64_t)> softmax) const noexcept;
+  /// For each block of keys: `prepare(first, N)`, `first` being the block's first key; scores = queries · keysᵀ, or
+  /// added to what is there; `softmax(N)`, which makes probabilities of the scores; sums += probabilities · values.
+  void run(const Tile& tile, FunctionRef<void(std::int64_t, std::int64_t)> prepare,
+           FunctionRef<void(std::int64_t)> softmax) const noexcept;
 
  private:
   struct Impl;

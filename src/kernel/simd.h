@@ -101,6 +101,41 @@ HWY_INLINE void store_bf16_n(hwy::HWY_NAMESPACE::Vec<D> x, D d, std::uint16_t* t
   std::copy_n(lanes, count, to);
 }
 
+/// to[c][r] = from[r][c] for [rows,columns] elements; rows of `from` and `to` are so many elements apart.
+inline void transpose(const float* from, std::size_t from_step, std::size_t rows, std::size_t columns, float* to,
+                      std::size_t to_step) {
+  std::size_t r = 0;
+#if HWY_TARGET != HWY_SCALAR
+  namespace hn = hwy::HWY_NAMESPACE;
+  const hn::Full128<float> d;
+  const hn::RepartitionToWide<decltype(d)> pairs;
+  for (; r + 4 <= rows; r += 4, from += 4 * from_step) {
+    std::size_t c = 0;
+    for (; c + 4 <= columns; c += 4) {
+      const auto r0 = hn::LoadU(d, from + c);
+      const auto r1 = hn::LoadU(d, from + from_step + c);
+      const auto r2 = hn::LoadU(d, from + 2 * from_step + c);
+      const auto r3 = hn::LoadU(d, from + 3 * from_step + c);
+      const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(d, r0, r1));
+      const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(d, r2, r3));
+      const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(d, r0, r1));
+      const auto high23 = hn::BitCast(pairs, hn::InterleaveUpper(d, r2, r3));
+      float* const column = to + c * to_step + r;
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, low01, low23)), d, column);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, low01, low23)), d, column + to_step);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(pairs, high01, high23)), d, column + 2 * to_step);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(pairs, high01, high23)), d, column + 3 * to_step);
+    }
+    for (; c < columns; ++c) {
+      for (std::size_t i = 0; i < 4; ++i) to[c * to_step + r + i] = from[i * from_step + c];
+    }
+  }
+#endif
+  for (; r < rows; ++r, from += from_step) {
+    for (std::size_t c = 0; c < columns; ++c) to[c * to_step + r] = from[c];
+  }
+}
+
 /// e^x for x in [−87, 88], within 1.5 units of the last place and 1 for x = 0. There is no clamp and no special case,
 /// which is what makes it more than twice as fast as Highway's Exp: beyond that range and for NaN the result is
 /// arbitrary.

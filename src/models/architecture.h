@@ -38,8 +38,11 @@ class Architecture {
   /// What names of a block's parameters, inputs and places begin with, before its number: "backbone.layers.".
   virtual std::string_view block_prefix() const = 0;
   virtual int in_channels() const = 0;
-  /// Height and width that the positional embedding was made for. Other sizes work as well.
+  /// Height and width that the weights were made for (the positional embedding). Other sizes work as well, unless
+  /// fixed_size().
   virtual std::array<int, 2> native_size() const = 0;
+  /// Whether pictures of other sizes than native_size() are refused: the option img_size makes a model for them.
+  virtual bool fixed_size() const { return false; }
   /// 0 without a head.
   virtual int classes() const = 0;
   /// The layers whose maps are the backbone's official output.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -28,6 +29,15 @@ ModelValues build_by_config(Graph& graph, Value image, const C& config, std::spa
 inline void number_to_list(Json& options, const char* name, std::size_t count) {
   const auto option = options.find(name);
   if (option != options.end() && option->is_number()) *option = Json(Json::array_t(count, *option));
+}
+
+/// Official options without those `names` that are not the network's: what a case was run on, what only training reads.
+inline Json official_options(const Json& model, std::string_view family, std::initializer_list<const char*> names) {
+  require<ConfigError>(model.is_object(), family, "the official configuration must be a JSON object, got {}",
+                       model.type_name());
+  Json options = model;
+  for (const char* name : names) options.erase(name);
+  return options;
 }
 
 /// What an Architecture owes to its Config alone; a family derives its own from it. C has kFamily, kBlocks

@@ -63,12 +63,12 @@ std::set<std::string> Layout::named(std::initializer_list<std::string_view> last
   return names;
 }
 
-int Layout::square_side(int positions, bool size_is_given) const {
+int Layout::square_side(std::string_view name, int positions, bool size_is_given) const {
   const int side = static_cast<int>(std::lround(std::sqrt(std::max(positions, 0))));
   require<ConfigError>((positions > 0 && side * side == positions) || size_is_given, family_,
                        "{} has {} positions of patches, which is no square; tell the picture's size with "
                        "img_size=[H,W]",
-                       in_file("pos_embed"), positions);
+                       in_file(name), positions);
   return side;
 }
 

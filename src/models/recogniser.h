@@ -37,9 +37,9 @@ class Layout {
   int extent(std::string_view name, int rank, int axis) const;
   /// How many there are of `group`.0.`member`, `group`.1.`member`, …
   int count(std::string_view group, std::string_view member) const;
-  /// How many patches a side the grid has that `positions` of pos_embed make, taken as a square. Throws ConfigError
-  /// where they are no square, unless the size is given elsewhere.
-  int square_side(int positions, bool size_is_given) const;
+  /// How many patches a side the grid has that the `positions` of tensor `name` make, taken as a square. Throws
+  /// ConfigError where they are no square, unless the size is given elsewhere.
+  int square_side(std::string_view name, int positions, bool size_is_given) const;
   /// Names with `to` in the place of the prefix, by the file's; empty where that changes nothing.
   std::map<std::string, std::string> renamed(std::string_view to) const;
   /// The file's names, among those with the prefix, whose last word is one of these: for Recognition::derived.
@@ -81,14 +81,18 @@ class Recogniser {
   void found_depth(std::string_view group, std::string_view member) {
     found(&C::depth, layout_.count(group, member), fmt::format("number of {}.*", layout_.in_file(group)));
   }
-  /// From pos_embed, one row a token, of which `others` are no patches'. Which grid the patches make, only a square
-  /// number tells. After patch_size.
-  void assume_img_size(int others) {
-    const int positions = layout_.extent("pos_embed", 3, 1) - others;
-    const std::int64_t side = layout_.square_side(positions, overridden("img_size"));
+  /// From the weight of the head; without one it is a bare backbone.
+  void found_classes(std::string_view head) {
+    if (layout_.has(head)) return found_extent(&C::num_classes, head, 2, 0);
+    found(&C::num_classes, 0, fmt::format("no {}: a bare backbone", layout_.in_file(head)));
+  }
+  /// From tensor `name`, which has `positions` of patches. Which grid the patches make, only a square number tells.
+  /// After patch_size.
+  void assume_img_size(std::string_view name, int positions) {
+    const std::int64_t side = layout_.square_side(name, positions, overridden("img_size"));
     const int pixels = static_cast<int>(std::min<std::int64_t>(side * config_.patch_size, 1 << 24));
     assumed(&C::img_size, {pixels, pixels},
-            fmt::format("{} has {} positions of patches, taken as a square", layout_.in_file("pos_embed"), positions));
+            fmt::format("{} has {} positions of patches, taken as a square", layout_.in_file(name), positions));
   }
 
   std::string shape_of(std::string_view name) const { return fmt::format("shape of {}", layout_.in_file(name)); }

@@ -88,7 +88,7 @@ TEST(Recogniser, NotesWhyAndLetsTheUserWin) {
   r.found_depth("a", "w");
   r.found_presence(&Options::bias, "a.0.b");
   r.assumed(&Options::scale, std::nullopt, "leaves no trace");
-  r.assume_img_size(1);
+  r.assume_img_size("pos_embed", layout.extent("pos_embed", 3, 1) - 1);
   const Recognition done = r.done({});
   EXPECT_EQ(done.config, Json({{"img_size", {6, 6}}, {"patch_size", 2}, {"depth", 2}, {"bias", true}, {"scale", 0.5}}));
   const std::vector<Finding> want = {
@@ -112,7 +112,7 @@ TEST(Recogniser, AsksForTheSizeWherePatchesMakeNoSquare) {
     const Json none = Json::object(), given = {{"img_size", {4, 40}}};
     const auto assume = [&](const Json& overrides) {
       Recogniser<Options> r(layout, overrides);
-      r.assume_img_size(1);
+      r.assume_img_size("pos_embed", layout.extent("pos_embed", 3, 1) - 1);
       return r.done({}).config["img_size"];
     };
     if (tokens == 2) {

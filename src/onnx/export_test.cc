@@ -80,6 +80,31 @@ std::vector<std::unique_ptr<Case>> all_cases() {
       [](Value x, auto&) { return attention(x, weft::tanh(x), sigmoid(x), {.heads = 3, .scale = 0}); });
   add("attention to fewer keys", {2, 5, 12},
       [](Value x, auto&) { return attention(x, slice(x, 1, 0, 2), slice(x, 1, 3, 5), {.heads = 2, .scale = 0.7F}); });
+  add("exp", {2, 9}, [](Value x, auto&) { return weft::exp(x); });
+  add("clamp", {2, 9}, [](Value x, auto&) { return clamp(x, -0.5F, 1); });
+  add("clamp above", {2, 9}, [](Value x, auto&) { return clamp(x, -INFINITY, 0.2F); });
+  add("l2_norm", {2, 5, 12}, [](Value x, auto&) { return l2_norm(x); });
+  add("l2_norm of heads", {2, 5, 12}, [](Value x, auto&) { return l2_norm(x, 3); });
+  add("window_attention", {2, 24, 12}, [](Value x, auto&) {
+    return window_attention(x, weft::tanh(x), sigmoid(x), std::nullopt,
+                            {.heads = 2, .height = 4, .width = 6, .window_h = 2, .window_w = 3});
+  });
+  add("window_attention with shift and bias", {2, 48, 12}, [=](Value x, auto& s) {
+    return window_attention(
+        x, weft::tanh(x), sigmoid(x), bias(s, {2, 9}),
+        {.heads = 2, .height = 6, .width = 8, .window_h = 2, .window_w = 2, .shift_h = 1, .shift_w = 1});
+  });
+  add("window_attention of the whole grid", {1, 12, 6}, [=](Value x, auto& s) {
+    return window_attention(
+        x, weft::tanh(x), sigmoid(x), bias(s, {3, 35}),
+        {.heads = 3, .scale = 0.7F, .height = 3, .width = 4, .window_h = 3, .window_w = 4, .shift_h = 0, .shift_w = 2});
+  });
+  for (const SlidingBorder border : {SlidingBorder::kExcluded, SlidingBorder::kZeroPadding}) {
+    add("sliding_attention", {2, 20, 6}, [=](Value x, auto& s) {
+      return sliding_attention(x, weft::tanh(x), sigmoid(x), bias(s, {2, 9}),
+                               {.heads = 2, .kernel_size = 3, .height = 4, .width = 5, .border = border});
+    });
+  }
   add("pad", {2, 7, 4}, [](Value x, auto&) { return pad(x, -2, 3); });
   add("pad of channels", {2, 7, 4}, [](Value x, auto&) { return pad(x, 2, 1); });
   add("slice", {2, 7, 4}, [](Value x, auto&) { return slice(x, -2, 2, 5); });
@@ -137,6 +162,7 @@ std::vector<std::unique_ptr<Case>> all_cases() {
   add("q_shift past the grid", {1, 12, 16}, [](Value x, auto&) { return shifted(x, 3, 4, 3); });
   add("q_shift of one token", {1, 1, 16}, [](Value x, auto&) { return shifted(x, 1, 1, 1); });
   add("q_shift by nothing", {1, 12, 16}, [](Value x, auto&) { return shifted(x, 3, 4, 0); });
+  add("rotary", {2, 12, 18}, [=](Value x, auto& s) { return rotary(x, weight(s, {6})); });
   add("q_shift of no channel", {1, 12, 3}, [](Value x, auto&) { return shifted(x, 3, 4, 1, 0); });
   return cases;
 }

@@ -20,6 +20,11 @@ void lower(const Gelu&, Lowering& to) {
   to.result("Mul", {twice, to.model().number(0.5F)});
 }
 
+void lower(const Exp&, Lowering& to) { to.result("Exp", {to.in(0)}); }
+void lower(const Clamp& attributes, Lowering& to) {
+  to.result("Clip", {to.in(0), to.model().number(attributes.low), to.model().number(attributes.high)});
+}
+
 // x·mix + shifted·(1 − mix); engines fold 1 − mix where mix is constant.
 void lower(const Lerp&, Lowering& to) {
   const std::string rest = to.add("Sub", {to.model().number(1), to.in(2)});
@@ -38,6 +43,8 @@ void lower(const LayerNorm& attributes, Lowering& to) {
   to.result("LayerNormalization", {to.in(0), to.in(1), to.in(2)},
             {{"axis", std::int64_t{-1}}, {"epsilon", attributes.eps}});
 }
+
+void lower(const BatchMoments&, Lowering&) { fail<UnsupportedError>("onnx", "a graph for training is not exported"); }
 
 // Of constants alone but for x: engines fold the factor.
 void lower(const BatchNorm& attributes, Lowering& to) {

@@ -1,4 +1,6 @@
 // What moves elements: layouts, shifts, grids.
+#include <cmath>
+
 #include "core/format.h"
 #include "onnx/lowering.h"
 
@@ -103,6 +105,43 @@ void lower(const QShift& attributes, Lowering& to) {
     shifted.push_back(to.add("Pad", {groups[g], to.model().integers(pads)}));
   }
   to.result_reshaped(to.add("Concat", shifted, {{"axis", std::int64_t{3}}}));
+}
+
+namespace {
+
+// Of t·angle for all tokens, [T,1,D]: a cosine, or a sine that is negative for the first channel of two.
+Tensor turns(const Tensor& angles, std::int64_t tokens, bool sine) {
+  const Tensor angle = angles.to(DType::kF64);
+  const auto channels = static_cast<std::size_t>(angle.elements());
+  Tensor values(DType::kF32, {tokens, 1, angle.elements()});
+  const auto to = values.mutable_data<float>();
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    const double turn = static_cast<double>(i / channels) * angle.data<double>()[i % channels];
+    to[i] = static_cast<float>(!sine ? std::cos(turn) : i % 2 == 0 ? -std::sin(turn) : std::sin(turn));
+  }
+  return values;
+}
+
+}  // namespace
+
+// x·cos + (the other channel of two)·(±sin).
+void lower(const Rotary&, Lowering& to) {
+  const Shape& x = to.in_shape(0);  // [B,T,C]
+  const Tensor* const angle = to.constant(1);
+  require<UnsupportedError>(angle, to.place(), "rotary cannot be told in ONNX where the angle is computed");
+  const std::int64_t channels = angle->elements();
+  const auto table = [&](std::string_view function, bool sine) {
+    return to.model().constant(fmt::format("{}/{}_{}", to.name(1), function, x[1]),
+                               [&] { return turns(*angle, x[1], sine); });
+  };
+  const std::int64_t heads = x[2] / channels;
+  const std::string by_head = to.reshape(to.in(0), {x[0], x[1], heads, channels});
+  const std::string pairs = to.reshape(to.in(0), {x[0], x[1], heads, channels / 2, 2});
+  const auto one = [&](std::int64_t value) { return to.model().integers(std::span(&value, 1)); };
+  const std::string swapped = to.add("Slice", {pairs, one(-1), one(-3), one(-1), one(-1)});  // from the last, backwards
+  const std::string across = to.reshape(swapped, {x[0], x[1], heads, channels});
+  to.result_reshaped(to.add("Add", {to.add("Mul", {by_head, table("cos", false)}),  //
+                                    to.add("Mul", {across, table("sin", true)})}));
 }
 
 }  // namespace weft::onnx_export

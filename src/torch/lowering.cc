@@ -97,6 +97,11 @@ at::Tensor lower(const weft::Gelu&, Inputs in, const Setting&) {
   return y;
 }
 
+at::Tensor lower(const weft::Exp&, Inputs in, const Setting&) { return at::exp(in[0]); }
+at::Tensor lower(const weft::Clamp& clamp, Inputs in, const Setting&) {
+  return at::clamp(in[0], double{clamp.low}, double{clamp.high});
+}
+
 at::Tensor lower(const weft::Linear&, Inputs in, const Setting&) { return affine(in[0], in[1], optional_input(in, 2)); }
 
 at::Tensor lower(const weft::LayerNorm& norm, Inputs in, const Setting&) {
@@ -106,9 +111,18 @@ at::Tensor lower(const weft::LayerNorm& norm, Inputs in, const Setting&) {
 at::Tensor lower(const weft::BatchNorm& norm, Inputs in, const Setting& setting) {
   const std::int64_t channels = setting.out[-1];
   const Tensor rows = in[0].reshape({row_count(setting.out), channels});
-  return at::batch_norm(rows, in[1], in[2], in[3], in[4], /*training=*/false, /*momentum=*/0, double{norm.eps},
-                        /*cudnn_enabled=*/false)
+  const bool of_batch = in.size() == 3;
+  return at::batch_norm(rows, in[1], in[2], of_batch ? Tensor() : in[3], of_batch ? Tensor() : in[4], of_batch,
+                        /*momentum=*/0, double{norm.eps}, /*cudnn_enabled=*/false)
       .reshape(extents(setting.out));
+}
+
+// Nothing is differentiated by them.
+at::Tensor lower(const weft::BatchMoments&, Inputs in, const Setting&) {
+  const torch::NoGradGuard no_gradients;
+  const auto [variance, mean] =
+      at::var_mean(in[0].reshape({-1, in[0].size(-1)}), at::IntArrayRef{0}, /*unbiased=*/true);
+  return at::stack({mean, variance});
 }
 
 at::Tensor lower(const weft::Conv2d& conv, Inputs in, const Setting&) {
@@ -177,6 +191,18 @@ at::Tensor lower(const weft::PatchEmbed& patch, Inputs in, const Setting& settin
 }
 
 at::Tensor lower(const weft::QShift& q, Inputs in, const Setting&) { return Shift::apply(in[0], q); }
+
+at::Tensor lower(const weft::Rotary&, Inputs in, const Setting& setting) {
+  const Tensor& x = in[0];
+  const std::int64_t head_channels = in[1].size(0);
+  const Tensor positions = at::arange(x.size(1), in[1].options().dtype(at::kDouble));
+  const Tensor turn = at::outer(positions, in[1].to(at::kDouble)).unsqueeze(1);  // [T,1,D]
+  const Tensor heads = x.reshape({x.size(0), x.size(1), x.size(2) / head_channels, head_channels});
+  const Tensor pairs = heads.unflatten(3, {head_channels / 2, 2});
+  const Tensor across = at::stack({-pairs.select(4, 1), pairs.select(4, 0)}, 4).flatten(3);
+  return (heads * turn.cos().to(x.scalar_type()) + across * turn.sin().to(x.scalar_type()))
+      .reshape(extents(setting.out));
+}
 
 at::Tensor lower(const weft::Reshape&, Inputs in, const Setting& setting) {
   return in[0].reshape(extents(setting.out));

@@ -72,6 +72,51 @@ void low_rank_mlp(const Module& m) {
   m.output(dense(m, n, c, map));
 }
 
+// [B,C,H,W] as tokens [B,T,C], and back.
+Value tokens_of(Value map) {
+  const Shape shape = map.shape();
+  return reshape(permute(map, {0, 2, 3, 1}), {shape[0], shape[2] * shape[3], shape[1]});
+}
+Value map_of(Value tokens, const Shape& map) {
+  return permute(reshape(tokens, {map[0], map[2], map[3], map[1]}), {0, 3, 1, 2});
+}
+
+// Attention within windows as they are, and shifted.
+void local_attention_windows(const Module& m) {
+  const Shape map = m.input("q").shape();
+  const int window = m.option("window_size");
+  WindowAttention attributes{.heads = m.option("num_heads"),
+                             .height = static_cast<int>(map[2]),
+                             .width = static_cast<int>(map[3]),
+                             .window_h = window,
+                             .window_w = window};
+  const Value bias =
+      permute(m.param("relative_position_bias_table", {attributes.bias_entries(), attributes.heads}), {1, 0});
+  for (const int shift : {0, m.option("shift_size")}) {
+    attributes.shift_h = attributes.shift_w = shift;
+    m.output(map_of(
+        window_attention(tokens_of(m.input("q")), tokens_of(m.input("k")), tokens_of(m.input("v")), bias, attributes),
+        map));
+  }
+}
+
+// Attention to the window around each position: what is outside left out, or zeros.
+void local_attention_sliding(const Module& m) {
+  const Shape map = m.input("q").shape();
+  SlidingAttention attributes{.heads = m.option("num_heads"),
+                              .kernel_size = m.option("kernel_size"),
+                              .height = static_cast<int>(map[2]),
+                              .width = static_cast<int>(map[3])};
+  const std::int64_t entries = std::int64_t{attributes.kernel_size} * attributes.kernel_size;
+  const Value bias = permute(m.param("rel_bias", {entries, attributes.heads}), {1, 0});
+  for (const SlidingBorder border : {SlidingBorder::kExcluded, SlidingBorder::kZeroPadding}) {
+    attributes.border = border;
+    m.output(map_of(
+        sliding_attention(tokens_of(m.input("q")), tokens_of(m.input("k")), tokens_of(m.input("v")), bias, attributes),
+        map));
+  }
+}
+
 // DWNet's dynamic depth-wise convolutions, and the kernels that they compute.
 void dynamic_convolution(const Module& m) {
   const Value x = permute(m.input("x"), {0, 2, 3, 1});
@@ -98,6 +143,8 @@ struct Entry {
 constexpr std::array kModules{
     Entry{"sep-mlp-op", nullptr, separable_mlp},
     Entry{"lowrank-mlp-op", nullptr, low_rank_mlp},
+    Entry{"local-attention-op", "window_size", local_attention_windows},
+    Entry{"local-attention-op", "kernel_size", local_attention_sliding},
     Entry{"ddw-op", nullptr, dynamic_convolution},
     Entry{"iddw-op", nullptr, inhomogeneous_convolution},
 };

@@ -118,6 +118,19 @@ std::unique_ptr<const Architecture> configure_preset(const std::string& name, co
   return family->configure(config);
 }
 
+LoadOptions for_size(const std::string& file_or_preset, LoadOptions options, const std::optional<Size>& size) {
+  const auto is_size = [](const auto& option) { return option.first == "img_size"; };
+  if (!size || is_file(file_or_preset) || std::ranges::any_of(options.config, is_size)) return options;
+  if (configure_preset(file_or_preset, options)->fixed_size()) {
+    options.config.emplace_back("img_size", fmt::format("[{},{}]", size->height, size->width));
+  }
+  return options;
+}
+
+std::optional<Size> given_size(const std::string& text) {
+  return text.empty() ? std::nullopt : std::optional(parse_size(text, "--size"));
+}
+
 std::vector<std::string> split_list(std::string_view text, std::string_view option) {
   std::vector<std::string> parts;
   while (true) {

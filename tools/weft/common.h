@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -65,6 +66,18 @@ bool is_file(const std::string& file_or_preset);
 /// A preset's architecture with these options over its own; no weights are made.
 std::unique_ptr<const Architecture> configure_preset(const std::string& preset, const LoadOptions& options);
 
+struct Size {
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+  bool operator==(const Size&) const = default;
+};
+
+/// The options for pictures of `size` (--size; empty: the usual): with img_size where they lack it and a new model of
+/// this preset takes pictures of one size only.
+LoadOptions for_size(const std::string& file_or_preset, LoadOptions options, const std::optional<Size>& size);
+/// The size in --size; nothing where it is empty.
+std::optional<Size> given_size(const std::string& text);
+
 /// "a,b,c" in its parts. Throws UsageError (naming `option`) when there is no part or an empty one.
 std::vector<std::string> split_list(std::string_view text, std::string_view option);
 std::vector<int> parse_ints(std::string_view text, std::string_view option, int low, int high);
@@ -76,11 +89,6 @@ std::string dtype_note(DType dtype);
 /// Exactly three numbers.
 std::array<float, 3> parse_triple(std::string_view text, std::string_view option);
 
-struct Size {
-  std::int64_t height = 0;
-  std::int64_t width = 0;
-  bool operator==(const Size&) const = default;
-};
 /// The size that an architecture's published figures are for; where there are none, the one that it was made for.
 Size usual_size(const Architecture& architecture);
 /// "224" or "480x640" (height first), sides of 1 … 65536. Throws UsageError.

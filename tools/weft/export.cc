@@ -62,9 +62,9 @@ int run(const Options& o) {
   if (!o.force && fs::exists(fs::symlink_status(o.out, error))) {
     throw IoError(fmt::format("{}: exists already; --force overwrites it", o.out));
   }
-  const Model model = load_or_create(o.model, o.load.options());
+  const Model model = load_or_create(o.model, for_size(o.model, o.load.options(), given_size(o.size)));
   const Architecture& architecture = *model.data().architecture;
-  const Size size = o.size.empty() ? usual_size(architecture) : parse_size(o.size, "--size");
+  const Size size = given_size(o.size).value_or(usual_size(architecture));
   const Shape input{o.batch, architecture.in_channels(), size.height, size.width};
   const auto graph = build_graph(architecture, input, resolve_layers(architecture, layers_of(o)));
   OnnxOptions options{.outputs = {}, .metadata = metadata_of(model.data())};

@@ -46,7 +46,9 @@ struct Subject {
 };
 
 Subject find_subject(const Options& o) {
-  if (!is_file(o.model)) return {configure_preset(o.model, o.load.options()), 0, ""};
+  if (!is_file(o.model)) {
+    return {configure_preset(o.model, for_size(o.model, o.load.options(), given_size(o.size))), 0, ""};
+  }
   const Model model = load_model(o.model, o.load.options());
   Subject subject{model.data().architecture, 0, ""};
   std::set<std::string_view> types;
@@ -100,7 +102,7 @@ int run(const Options& o) {
   const Subject subject = find_subject(o);
   const Architecture& a = *subject.architecture;
   const Family& family = find_family(a.family());
-  const Size size = o.size.empty() ? usual_size(a) : parse_size(o.size, "--size");
+  const Size size = given_size(o.size).value_or(usual_size(a));
   const auto graph = build_graph(a, {1, a.in_channels(), size.height, size.width}, {});
   const std::vector<Part> parts = parts_of(*graph);
   const std::int64_t parameters = graph->parameter_count();

@@ -91,7 +91,7 @@ std::optional<Recognition> recognise(const TensorIndex& tensors, const Json& ove
   Recogniser<Config> r(*layout, overrides);
   read_shapes(*layout, r);
   read_options(*layout, r);
-  r.assume_img_size(0);
+  r.assume_img_size("pos_embed", layout->extent("pos_embed", 3, 1));
   read_head(*layout, r);
   assume_the_rest(r);
   return r.done(renames(*layout));

@@ -28,11 +28,7 @@ void read_options(const Layout& layout, Recogniser<Config>& r) {
   constexpr std::string_view kMeanNorm = "fc_norm.weight";
   r.found(&Config::global_pool, layout.has(kMeanNorm) ? GlobalPool::kAvg : GlobalPool::kToken,
           r.presence_of(kMeanNorm));
-  if (layout.has("head.weight")) {
-    r.found_extent(&Config::num_classes, "head.weight", 2, 0);
-  } else {
-    r.found(&Config::num_classes, 0, fmt::format("no {}: a bare backbone", layout.in_file("head.weight")));
-  }
+  r.found_classes("head.weight");
 }
 
 void assume_heads(Recogniser<Config>& r) {
@@ -55,7 +51,7 @@ std::optional<Recognition> recognise(const TensorIndex& tensors, const Json& ove
   Recogniser<Config> r(*layout, overrides);
   read_shapes(*layout, r);
   read_options(*layout, r);
-  r.assume_img_size(r.config().prefix_tokens());
+  r.assume_img_size("pos_embed", layout->extent("pos_embed", 3, 1) - r.config().prefix_tokens());
   assume_heads(r);
   r.assumed(&Config::norm_eps, 1e-6, "leaves no trace; that of the published models");
   r.assumed(&Config::interpolate_mode, InterpolateMode::kBicubicAntialias,
@@ -65,16 +61,12 @@ std::optional<Recognition> recognise(const TensorIndex& tensors, const Json& ove
 
 std::optional<Config> from_official(std::string_view system, const Json& model, const TensorIndex& tensors) {
   if (system != "vit" && system != "deit") return std::nullopt;
-  require<ConfigError>(model.is_object(), Config::kFamily, "the official configuration must be a JSON object, got {}",
-                       model.type_name());
-  Json options = model;
+  Json options = official_options(model, Config::kFamily,
+                                  {"input", "dynamic_img_size", "dynamic_img_pad", "drop_rate", "pos_drop_rate",
+                                   "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"});
   if (options.contains("pretrained_img_size")) options["img_size"] = options["pretrained_img_size"];
+  options.erase("pretrained_img_size");
   number_to_list(options, "img_size", 2);
-  // Not the network's: what a case was run on, whether other sizes are let in, what only training reads.
-  for (const char* name : {"input", "pretrained_img_size", "dynamic_img_size", "dynamic_img_pad", "drop_rate",
-                           "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"}) {
-    options.erase(name);
-  }
   Config config;
   config.distilled = system == "deit" && tensors.contains("dist_token");
   config.interpolate_mode = system == "deit" ? InterpolateMode::kBicubic : InterpolateMode::kBicubicAntialias;

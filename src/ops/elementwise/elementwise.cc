@@ -79,6 +79,8 @@ Value tanh(Value x) { return x.graph().add_one(Tanh{}, {x}); }
 Value relu(Value x) { return x.graph().add_one(Relu{}, {x}); }
 Value squared_relu(Value x) { return x.graph().add_one(SquaredRelu{}, {x}); }
 Value gelu(Value x) { return x.graph().add_one(Gelu{}, {x}); }
+Value exp(Value x) { return x.graph().add_one(Exp{}, {x}); }
+Value clamp(Value x, float low, float high) { return x.graph().add_one(Clamp{.low = low, .high = high}, {x}); }
 Value silu(Value x) { return x.graph().add_one(Silu{}, {x}); }
 
 }  // namespace weft

@@ -10,6 +10,8 @@
 //   squared_relu  y = max(x, 0)²
 //   gelu          y = x · (1 + erf(x/√2)) / 2            (Hendrycks, Gimpel 2016, arXiv:1606.08415; PyTorch's exact
 //   form)
+//   exp           y = e^x
+//   clamp         y = min(max(x, low), high)
 //   silu          y = x / (1 + e^−x)                     ("swish": Ramachandran et al. 2017, arXiv:1710.05941)
 //
 // They count no multiply-accumulates: as in the official counters, only products of matrices, convolutions and mixers
@@ -19,6 +21,7 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <limits>
 #include <memory>
 #include <numbers>
 #include <span>
@@ -106,6 +109,25 @@ struct Gelu {
   bool operator==(const Gelu&) const = default;
 };
 
+struct Exp {
+  static constexpr std::string_view kName = "exp";
+  static constexpr std::tuple kFields{};
+  static constexpr std::size_t kArity = 1;
+  static double apply(double x) { return std::exp(x); }
+  bool operator==(const Exp&) const = default;
+};
+
+struct Clamp {
+  float low = -std::numeric_limits<float>::infinity();
+  float high = std::numeric_limits<float>::infinity();
+
+  static constexpr std::string_view kName = "clamp";
+  static constexpr std::tuple kFields{Field{"low", &Clamp::low}, Field{"high", &Clamp::high}};
+  static constexpr std::size_t kArity = 1;
+  double apply(double x) const { return x < low ? low : x > high ? high : x; }
+  bool operator==(const Clamp&) const = default;
+};
+
 struct Silu {
   static constexpr std::string_view kName = "silu";
   static constexpr std::tuple kFields{};
@@ -115,7 +137,7 @@ struct Silu {
 };
 
 /// Any of them. They share one implementation, so each converts to this where one is asked for.
-using Elementwise = std::variant<Add, Mul, Scale, Lerp, Sigmoid, Tanh, Relu, SquaredRelu, Gelu, Silu>;
+using Elementwise = std::variant<Add, Mul, Scale, Lerp, Sigmoid, Tanh, Relu, SquaredRelu, Gelu, Exp, Clamp, Silu>;
 
 std::vector<TensorType> infer(const Elementwise& attributes, std::span<const TensorType> in);
 void reference(const Elementwise& attributes, std::span<const Tensor> in, std::span<Tensor> out);
@@ -139,6 +161,9 @@ Value tanh(Value x);
 Value relu(Value x);
 Value squared_relu(Value x);
 Value gelu(Value x);
+Value exp(Value x);
+/// low ≤ high
+Value clamp(Value x, float low, float high);
 Value silu(Value x);
 
 }  // namespace weft

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <string>
 
 #include "kernel/encode-inl.h"
@@ -110,6 +111,22 @@ template <class D, class V>
 V apply(const Gelu&, D d, V x) {
   const V half = hn::Set(d, 0.5F);
   return hn::MulAdd(half, x, hn::Mul(half, abs_x_erf(d, x)));
+}
+
+// Highway's is right up to where the result leaves the range of f32; a NaN is not above, and stays one.
+template <class D, class V>
+V apply(const Exp&, D d, V x) {
+  const V largest = hn::Set(d, 88.722839F);
+  const V y = hn::Exp(d, hn::Min(x, largest));
+  const V infinity = hn::Set(d, std::numeric_limits<float>::infinity());
+  return hn::IfThenElse(hn::Gt(x, largest), infinity, hn::IfThenElse(hn::IsNaN(x), x, y));
+}
+
+template <class D, class V>
+V apply(const Clamp& op, D d, V x) {
+  const V low = hn::Set(d, op.low);
+  const V high = hn::Set(d, op.high);
+  return hn::IfThenElse(hn::Lt(x, low), low, hn::IfThenElse(hn::Gt(x, high), high, x));  // a NaN is neither
 }
 
 template <class D, class V>

@@ -55,6 +55,9 @@ TEST(Elementwise, UnaryMatchesTheReference) {
     check(Sigmoid{}, {{n}}, kTranscendental, 4);
     check(Tanh{}, {{n}}, kTranscendental, 2);
     check(Gelu{}, {{n}}, kGelu, 3);
+    check(Exp{}, {{n}}, kTranscendental, 3);
+    check(Clamp{.low = -0.5F, .high = 1}, {{n}});
+    check(Clamp{.high = 0.3F}, {{n}});
     check(Silu{}, {{n}}, kTranscendental, 4);  // a sigmoid and a product
   }
   check(Scale{.factor = 3}, {{}});
@@ -130,6 +133,8 @@ TEST(Elementwise, SurvivesExtremes) {
   const std::vector<float> tanhs = run(Tanh{}, x);
   const std::vector<float> positives = run(Relu{}, x);
   const std::vector<float> squares = run(SquaredRelu{}, x);
+  const std::vector<float> powers = run(Exp{}, x);
+  const std::vector<float> clamped = run(Clamp{.low = -90, .high = 20}, x);
   for (std::size_t i = 0; i + 1 < x.size(); ++i) {
     SCOPED_TRACE(x[i]);
     // Relative to each value, not to the largest: small probabilities keep their digits; subnormals may be flushed.
@@ -138,8 +143,16 @@ TEST(Elementwise, SurvivesExtremes) {
     EXPECT_NEAR(tanhs[i], Tanh::apply(x[i]), 4 * 0x1p-23);
     EXPECT_EQ(positives[i], static_cast<float>(Relu::apply(x[i])));
     EXPECT_EQ(squares[i], static_cast<float>(SquaredRelu::apply(x[i])));
+    EXPECT_EQ(clamped[i], (Clamp{.low = -90, .high = 20}).apply(x[i]));
+    const double power = Exp::apply(x[i]);
+    if (power > std::numeric_limits<float>::max()) {
+      EXPECT_EQ(powers[i], kInf);
+    } else {
+      EXPECT_NEAR(powers[i], power, power * 2 * 0x1p-23 + std::numeric_limits<float>::min());
+    }
   }
   EXPECT_TRUE(std::isnan(sigmoids.back()) && std::isnan(tanhs.back()) && std::isnan(squares.back()));
+  EXPECT_TRUE(std::isnan(powers.back()) && std::isnan(clamped.back()));
   EXPECT_TRUE(std::isnan(positives.back()) && std::isnan(run(Silu{}, {kNaN})[0]));
 }
 

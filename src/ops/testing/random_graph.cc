@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <random>
 
 #include "core/format.h"
@@ -132,6 +133,52 @@ class Maker {
     const Attention attributes{.heads = static_cast<int>(divisor(shape[2])), .scale = chance(0.5) ? 0 : 0.6F};
     keep({attention(q.value, k.value, v.value, attributes), v.degree});
   }
+  void add_window_attention() {
+    const Entry q = of_rank(3);
+    const std::int64_t height = divisor(q.shape()[1]);
+    const std::int64_t width = q.shape()[1] / height;
+    const auto number = [](std::int64_t n) { return static_cast<int>(n); };
+    WindowAttention a{.heads = number(divisor(q.shape()[2])),
+                      .scale = chance(0.5) ? 0 : 0.6F,
+                      .height = number(height),
+                      .width = number(width),
+                      .window_h = number(divisor(height)),
+                      .window_w = number(divisor(width))};
+    if (chance(0.5)) {
+      a.shift_h = number(between(0, a.window_h - 1));
+      a.shift_w = number(between(0, a.window_w - 1));
+    }
+    const Entry k = like(q.shape());
+    const Entry v = like(q.shape());
+    const auto bias = chance(0.7) ? std::optional(weight({a.heads, a.bias_entries()})) : std::nullopt;
+    keep({window_attention(q.value, k.value, v.value, bias, a), v.degree});
+  }
+  void add_sliding_attention() {
+    const Entry q = of_rank(3);
+    const std::int64_t height = divisor(q.shape()[1]);
+    const SlidingAttention a{.heads = static_cast<int>(divisor(q.shape()[2])),
+                             .kernel_size = static_cast<int>(2 * between(0, 2) + 1),
+                             .scale = chance(0.5) ? 0 : 0.6F,
+                             .height = static_cast<int>(height),
+                             .width = static_cast<int>(q.shape()[1] / height),
+                             .border = chance(0.5) ? SlidingBorder::kExcluded : SlidingBorder::kZeroPadding};
+    const Entry k = like(q.shape());
+    const Entry v = like(q.shape());
+    const auto bias =
+        chance(0.7) ? std::optional(weight({a.heads, std::int64_t{a.kernel_size} * a.kernel_size})) : std::nullopt;
+    keep({sliding_attention(q.value, k.value, v.value, bias, a), v.degree});
+  }
+  void add_l2_norm() {
+    // One channel alone becomes its sign.
+    const Entry x = pick([](const Entry& e) { return e.shape().rank() >= 1 && e.shape()[-1] >= 2; }, {2, 6, 6});
+    const std::int64_t heads = divisor(x.shape()[-1]);
+    keep({l2_norm(x.value, heads == x.shape()[-1] ? 1 : static_cast<int>(heads))});
+  }
+  void add_exp() { keep({exp(tanh(any().value))}); }
+  void add_clamp() {
+    const Entry x = any();
+    keep({clamp(x.value, chance(0.5) ? -std::numeric_limits<float>::infinity() : -0.4F, 0.9F), x.degree});
+  }
   void add_add() {
     const Entry a = any();
     const Entry b = chance(0.5) ? like(a.shape()) : Entry{stretching(a.shape())};
@@ -196,6 +243,10 @@ class Maker {
                             .pixels = static_cast<int>(between(0, 2)),
                             .gamma = chance(0.7) ? 0.25 : 0.2};
     keep({q_shift(x.value, attributes), x.degree});
+  }
+  void add_rotary() {
+    const Entry x = pick([](const Entry& e) { return e.shape().rank() == 3 && e.shape()[2] % 2 == 0; }, {2, 6, 4});
+    keep({rotary(x.value, weight({2 * divisor(x.shape()[2] / 2)})), x.degree});
   }
   void add_reshape() {
     const Entry x = any();
@@ -321,14 +372,40 @@ class Maker {
   }
 
   using Adder = void (Maker::*)();
-  static constexpr Adder kOperations[] = {
-      &Maker::add_bi_wkv,  &Maker::add_linear,         &Maker::add_attention,   &Maker::add_add,
-      &Maker::add_mul,     &Maker::add_scale,          &Maker::add_lerp,        &Maker::add_sigmoid,
-      &Maker::add_tanh,    &Maker::add_squared_relu,   &Maker::add_gelu,        &Maker::add_layer_norm,
-      &Maker::add_q_shift, &Maker::add_reshape,        &Maker::add_permute,     &Maker::add_slice,
-      &Maker::add_concat,  &Maker::add_mean,           &Maker::add_patch_embed, &Maker::add_interpolate,
-      &Maker::add_relu,    &Maker::add_silu,           &Maker::add_pad,         &Maker::add_batch_norm,
-      &Maker::add_conv2d,  &Maker::add_depthwise_conv, &Maker::add_involution};
+  static constexpr Adder kOperations[] = {&Maker::add_bi_wkv,
+                                          &Maker::add_linear,
+                                          &Maker::add_attention,
+                                          &Maker::add_add,
+                                          &Maker::add_mul,
+                                          &Maker::add_scale,
+                                          &Maker::add_lerp,
+                                          &Maker::add_sigmoid,
+                                          &Maker::add_tanh,
+                                          &Maker::add_squared_relu,
+                                          &Maker::add_gelu,
+                                          &Maker::add_layer_norm,
+                                          &Maker::add_q_shift,
+                                          &Maker::add_reshape,
+                                          &Maker::add_permute,
+                                          &Maker::add_slice,
+                                          &Maker::add_concat,
+                                          &Maker::add_mean,
+                                          &Maker::add_patch_embed,
+                                          &Maker::add_interpolate,
+                                          &Maker::add_relu,
+                                          &Maker::add_silu,
+                                          &Maker::add_pad,
+                                          &Maker::add_batch_norm,
+                                          &Maker::add_conv2d,
+                                          &Maker::add_depthwise_conv,
+                                          &Maker::add_involution,
+                                          &Maker::add_rotary,
+                                          &Maker::add_window_attention,
+                                          &Maker::add_sliding_attention,
+                                          &Maker::add_l2_norm,
+                                          &Maker::add_exp,
+                                          &Maker::add_clamp,
+                                          &Maker::add_rotary};
 
   std::mt19937_64 random_;
   RandomGraph result_;

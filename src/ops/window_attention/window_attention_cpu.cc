@@ -1,0 +1,242 @@
+#include <algorithm>
+#include <memory>
+#include <numbers>
+#include <optional>
+#include <vector>
+
+#include "kernel/attention_tiles.h"
+#include "kernel/onednn.h"
+#include "ops/window_attention/window_attention.h"
+#include "ops/window_attention/window_tiles.h"
+
+namespace weft {
+namespace {
+
+// Windows of more tokens go tile by tile over blocks of packed keys; below, a head of a window is one piece of work,
+// whose matrices stay in the second-level cache. In bf16 oneDNN's products are worth their overhead earlier.
+constexpr std::int64_t kSmallWindow = 256;
+
+std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// What both kernels share: where tokens are, and the bias.
+class WindowKernel : public Kernel {
+ public:
+  WindowKernel(const WindowAttention& attributes, const KernelRequest& request)
+      : a_(attributes),
+        batch_(request.in[0].shape[0]),
+        channels_(request.in[0].shape[2]),
+        head_channels_(channels_ / a_.heads),
+        tokens_(a_.window_tokens()),
+        threads_(static_cast<std::size_t>(request.threads)),
+        has_bias_(request.in.size() == 4) {
+    if (const Tensor* const bias = has_bias_ ? request.constants[3] : nullptr) {
+      constant_table_.resize(table_elements());
+      fill_table(bias->data<float>().data(), constant_table_.data());
+    }
+    if (!has_bias_) constant_table_.resize(table_elements(), 0.0F);
+  }
+
+  bool reads_bf16(int i) const override { return i < 3; }
+  void give_bf16(int i) override { is_bf16_[static_cast<std::size_t>(i)] = true; }
+  bool encode_output(DType encoding) override {
+    if (encoding == DType::kBF16) is_bf16_[3] = true;
+    return encoding == DType::kBF16;
+  }
+
+ protected:
+  // Heads of windows, counted over all of the batch.
+  std::int64_t pieces() const { return batch_ * a_.windows() * a_.heads; }
+
+  // The table of the bias (WindowBias): for each head, or one row of zeros for all.
+  std::size_t table_elements() const {
+    const std::int64_t entries = has_bias_ ? a_.heads * a_.bias_entries() : 2 * std::int64_t{a_.window_w} - 1;
+    return static_cast<std::size_t>(entries) + kBiasSlack;
+  }
+  // Of one that is not known beforehand.
+  std::size_t table_bytes() const {
+    return constant_table_.empty() ? whole_lines(table_elements() * sizeof(float)) : 0;
+  }
+  // At the beginning of the scratch when it is made for a run.
+  const float* table(const KernelArgs& args) const {
+    return constant_table_.empty() ? reinterpret_cast<const float*>(args.scratch) : constant_table_.data();
+  }
+  void make_table(const KernelArgs& args) const {
+    if (constant_table_.empty()) fill_table(args.input(3), reinterpret_cast<float*>(args.scratch));
+  }
+
+  WindowBias bias(const KernelArgs& args, std::int64_t piece) const {
+    const std::int64_t window = piece / a_.heads % a_.windows();
+    const std::int64_t row_step = 2 * std::int64_t{a_.window_w} - 1;
+    return {.table = table(args) + (has_bias_ ? piece % a_.heads * a_.bias_entries() : 0),
+            .row_step = has_bias_ ? row_step : 0,
+            .window_h = a_.window_h,
+            .window_w = a_.window_w,
+            .rows_before = a_.rows_before(window),
+            .columns_before = a_.columns_before(window)};
+  }
+  bool adds_to_scores() const { return has_bias_ || a_.shift_h > 0 || a_.shift_w > 0; }
+
+  // The offsets of so many tokens of a window's head from position `first` on.
+  void find(std::int64_t piece, std::int64_t first, std::span<std::int64_t> offsets) const {
+    const std::int64_t window = piece / a_.heads;
+    const std::int64_t origin =
+        window / a_.windows() * a_.height * a_.width * channels_ + piece % a_.heads * head_channels_;
+    std::int64_t position = first;
+    for (std::int64_t& offset : offsets) offset = origin + a_.token(window % a_.windows(), position++) * channels_;
+  }
+  TokenRows input_rows(const KernelArgs& args, std::size_t i, std::span<const std::int64_t> offsets) const {
+    return {.base = args.in[i], .is_bf16 = is_bf16_[i], .offsets = offsets, .channels = head_channels_};
+  }
+  TokenRows output_rows(const KernelArgs& args, std::span<const std::int64_t> offsets) const {
+    return {.base = args.out[0], .is_bf16 = is_bf16_[3], .offsets = offsets, .channels = head_channels_};
+  }
+
+  WindowAttention a_;
+  std::int64_t batch_, channels_, head_channels_, tokens_;
+  std::size_t threads_;
+
+ private:
+  // Each row turned around, so that it goes along with the keys, and in powers of two.
+  void fill_table(const float* bias, float* to) const {
+    const std::int64_t row = 2 * std::int64_t{a_.window_w} - 1;
+    const std::int64_t entries = a_.heads * a_.bias_entries();
+    for (std::int64_t i = 0; i < entries; ++i) {
+      to[i] = bias[i / row * row + row - 1 - i % row] * std::numbers::log2e_v<float>;
+    }
+    std::fill_n(to + entries, kBiasSlack, 0.0F);
+  }
+
+  bool has_bias_;
+  std::array<bool, 4> is_bf16_{};  // q, k, v, y
+  std::vector<float> constant_table_;
+};
+
+class SmallWindowKernel final : public WindowKernel {
+ public:
+  SmallWindowKernel(const WindowAttention& attributes, const KernelRequest& request)
+      : WindowKernel(attributes, request),
+        factor_(static_cast<float>(attributes.factor(head_channels_) * std::numbers::log2e)),
+        offsets_at_(attend_scratch_bytes(tokens_, head_channels_)),
+        slot_bytes_(offsets_at_ + whole_lines(static_cast<std::size_t>(tokens_) * sizeof(std::int64_t))) {}
+
+  std::string_view name() const override { return "hwy:window_attention"; }
+  std::size_t scratch_bytes() const override { return table_bytes() + slot_bytes_ * threads_; }
+
+  void run(const KernelArgs& args) const noexcept override {
+    make_table(args);
+    // Work of some microseconds at once.
+    constexpr std::int64_t kElements = 8192;
+    const std::int64_t together = std::max<std::int64_t>(kElements / (tokens_ * tokens_), 1);
+    args.workers.parallel_for(pieces(), together, [&](std::int64_t begin, std::int64_t end) {
+      std::byte* const slot =
+          args.scratch + table_bytes() + slot_bytes_ * static_cast<std::size_t>(args.workers.index());
+      const std::span offsets(reinterpret_cast<std::int64_t*>(slot + offsets_at_), static_cast<std::size_t>(tokens_));
+      for (std::int64_t piece = begin; piece < end; ++piece) {
+        find(piece, 0, offsets);
+        attend_window(input_rows(args, 0, offsets), input_rows(args, 1, offsets), input_rows(args, 2, offsets),
+                      output_rows(args, offsets), factor_, bias(args, piece), slot);
+      }
+    });
+  }
+
+ private:
+  float factor_;  // of the scores, times log2 e
+  std::size_t offsets_at_, slot_bytes_;
+};
+
+class LargeWindowKernel final : public WindowKernel {
+ public:
+  LargeWindowKernel(const WindowAttention& attributes, const KernelRequest& request)
+      : WindowKernel(attributes, request),
+        tiles_({.heads = pieces(),
+                .queries = tokens_,
+                .keys = tokens_,
+                .channels = head_channels_,
+                .row_step = head_channels_,
+                .factor = attributes.factor(head_channels_),
+                .biased = adds_to_scores(),
+                .threads = request.threads,
+                .precision = request.precision}) {
+    const auto rows = static_cast<std::size_t>(std::max(tiles_.tile_rows(), tiles_.block_keys()));
+    offsets_at_ = tiles_.slot_bytes();
+    rows_at_ = offsets_at_ + whole_lines(rows * sizeof(std::int64_t));
+    slot_bytes_ = rows_at_ + whole_lines(rows * static_cast<std::size_t>(head_channels_) * sizeof(float));
+  }
+
+  std::string_view name() const override {
+    return tiles_.is_bf16() ? "onednn:window_attention_bf16" : "onednn:window_attention";
+  }
+  std::size_t scratch_bytes() const override { return slots_at() + slot_bytes_ * threads_; }
+
+  void run(const KernelArgs& args) const noexcept override {
+    make_table(args);
+    const std::int64_t packings = tiles_.blocks() * 2;
+    args.workers.parallel_for(pieces() * packings, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) pack(args, i / packings, i % packings / 2, i % 2 == 0);
+    });
+    args.workers.parallel_for(pieces() * tiles_.tiles(), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) run_tile(args, i / tiles_.tiles(), i % tiles_.tiles());
+    });
+  }
+
+ private:
+  // After the table the packed keys and values of all pieces, then a slot for each thread.
+  std::size_t slots_at() const { return table_bytes() + tiles_.packed_bytes() * static_cast<std::size_t>(pieces()); }
+  std::byte* packed(const KernelArgs& args, std::int64_t piece) const {
+    return args.scratch + table_bytes() + tiles_.packed_bytes() * static_cast<std::size_t>(piece);
+  }
+  std::byte* slot(const KernelArgs& args) const {
+    return args.scratch + slots_at() + slot_bytes_ * static_cast<std::size_t>(args.workers.index());
+  }
+  std::span<std::int64_t> offsets(std::byte* slot, std::int64_t rows) const {
+    return {reinterpret_cast<std::int64_t*>(slot + offsets_at_), static_cast<std::size_t>(rows)};
+  }
+
+  void pack(const KernelArgs& args, std::int64_t piece, std::int64_t block, bool keys) const {
+    std::byte* const mine = slot(args);
+    auto* const rows = reinterpret_cast<float*>(mine + rows_at_);
+    const std::int64_t first = block * tiles_.block_keys();
+    const auto places = offsets(mine, std::min(tiles_.block_keys(), tokens_ - first));
+    find(piece, first, places);
+    gather_rows(input_rows(args, keys ? 1 : 2, places), 1, rows, head_channels_);
+    if (keys) {
+      tiles_.pack_keys(rows, block, packed(args, piece));
+    } else {
+      tiles_.pack_values(rows, block, packed(args, piece));
+    }
+  }
+
+  void run_tile(const KernelArgs& args, std::int64_t piece, std::int64_t tile) const {
+    std::byte* const mine = slot(args);
+    auto* const rows = reinterpret_cast<float*>(mine + rows_at_);
+    const std::int64_t first = tile * tiles_.tile_rows();
+    const auto places = offsets(mine, tiles_.rows(tile));
+    find(piece, first, places);
+    gather_rows(input_rows(args, 0, places), 1, rows, head_channels_);
+    const WindowBias added = bias(args, piece);
+    tiles_.run(tile, rows, head_channels_, rows, head_channels_, packed(args, piece), mine,
+               [&](std::int64_t first_key, std::int64_t keys, float* scores) {
+                 fill_bias(added, first, tiles_.rows(tile), first_key, keys, scores, keys);
+               });
+    scatter_rows(rows, head_channels_, output_rows(args, places));
+  }
+
+  AttentionTiles tiles_;
+  std::size_t offsets_at_, rows_at_, slot_bytes_;
+};
+
+class EmptyWindowKernel final : public Kernel {
+ public:
+  std::string_view name() const override { return "empty:window_attention"; }
+  void run(const KernelArgs&) const noexcept override {}
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_kernel(const WindowAttention& attributes, const KernelRequest& request) {
+  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyWindowKernel>();
+  if (attributes.window_tokens() <= kSmallWindow) return std::make_unique<SmallWindowKernel>(attributes, request);
+  return std::make_unique<LargeWindowKernel>(attributes, request);
+}
+
+}  // namespace weft
