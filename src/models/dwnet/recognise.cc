@@ -94,10 +94,7 @@ void read_size(const Layout& layout, Recogniser<Config>& r) {
                    {layout.extent(kPositions, 4, 2) * patch, layout.extent(kPositions, 4, 3) * patch},
                    r.shape_of(kPositions));
   }
-  const int count = layout.extent(kPositions, 3, 1);
-  const int side = layout.square_side(kPositions, count, r.overridden("img_size")) * patch;
-  r.assumed(&Config::img_size, {side, side},
-            fmt::format("{} has {} positions, taken as a square", layout.in_file(kPositions), count));
+  r.assume_img_size(kPositions, layout.extent(kPositions, 3, 1));
 }
 
 }  // namespace
