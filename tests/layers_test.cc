@@ -32,6 +32,7 @@ const std::map<std::string, std::set<std::string>, std::less<>> kArrows = {
     {"data", {"core", "io", "image"}},
     {"api", {"core", "graph", "kernel", "ops", "models", "cpu", "io", "image"}},
     {"train", {"core", "graph", "kernel", "ops", "models", "cpu", "io", "image", "api", "data", "torch"}},
+    {"connect", {"core", "graph", "ops", "cpu", "torch"}},
     {"verify", {"core", "graph", "kernel", "ops", "models", "cpu", "io", "image", "api", "torch"}},
 };
 

@@ -73,6 +73,12 @@ Value Graph::add_one(Operation operation, std::initializer_list<Value> inputs) {
 
 void Graph::output(std::string name, Value value) { outputs_.push_back({std::move(name), value.id()}); }
 
+void Graph::update(Value buffer, Value value) {
+  require<ShapeError>(value.type() == buffer.type(), name_, "{} is {}, its next value {}",
+                      this->value(buffer.id()).name, buffer.type(), value.type());
+  updates_.push_back({buffer.id(), value.id()});
+}
+
 std::int64_t Graph::parameter_count() const {
   std::int64_t count = 0;
   for (const int id : parameters_) {

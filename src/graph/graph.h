@@ -60,6 +60,11 @@ class Graph {
     int value;
   };
 
+  struct Update {
+    int buffer;
+    int value;
+  };
+
   /// A graph for training has what training alone needs: inputs that drop branches (models/drop_path.h).
   explicit Graph(std::string name, bool training = false) : name_(std::move(name)), training_(training) {}
   Graph(const Graph&) = delete;  // values point to their graph
@@ -77,6 +82,8 @@ class Graph {
   /// The same for an operation with one result.
   Value add_one(Operation operation, std::initializer_list<Value> inputs);
   void output(std::string name, Value value);
+  /// In a graph for training: after a pass the buffer is to have this value.
+  void update(Value buffer, Value value);
 
   const std::string& name() const { return name_; }
   bool training() const { return training_; }
@@ -84,6 +91,7 @@ class Graph {
   const ValueInfo& value(int id) const { return values_[static_cast<std::size_t>(id)]; }
   std::span<const Node> nodes() const { return nodes_; }
   std::span<const Output> outputs() const { return outputs_; }
+  std::span<const Update> updates() const { return updates_; }
   /// Ids of all inputs and of all parameters, in order of declaration.
   std::span<const int> inputs() const { return inputs_; }
   std::span<const int> parameters() const { return parameters_; }
@@ -107,6 +115,7 @@ class Graph {
   std::vector<ValueInfo> values_;
   std::vector<Node> nodes_;
   std::vector<Output> outputs_;
+  std::vector<Update> updates_;
   std::vector<int> inputs_;
   std::vector<int> parameters_;
   std::unordered_set<std::string> parameter_names_;

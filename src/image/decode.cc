@@ -1,4 +1,4 @@
-// Decoding through libvips: the only file that knows it.
+// Decoding through libvips.
 //
 // Pixels are read strip by strip in the calling thread, straight to where the EXIF orientation wants them, so that a
 // picture needs its own size in memory and little more, and callers get parallelism by decoding several at once.
@@ -7,7 +7,6 @@
 #include <gmodule.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <vips/vips.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -17,47 +16,15 @@
 #include <shared_mutex>
 
 #include "core/format.h"
+#include "image/vips.h"
 #include "weft/image.h"
 
 namespace weft {
 namespace {
 
-struct Unref {
-  void operator()(void* object) const { g_object_unref(object); }
-};
-template <class T>
-using Ref = std::unique_ptr<T, Unref>;
-
 constexpr std::string_view kFormats = "JPEG, PNG, WebP, GIF, TIFF or HEIF";
 constexpr std::size_t kMaxName = 1000;                   // of a path in a message
 constexpr std::size_t kMaxPiped = std::size_t{1} << 30;  // bytes accepted from a pipe
-
-/// Hides libvips' directory of modules while it starts: loading them all (ImageMagick, OpenSlide, Poppler, …) takes
-/// longer than decoding a photograph. libvips offers no other switch for it, and sets this variable itself otherwise.
-bool init_without_modules() {
-  constexpr const char* kHome = "VIPSHOME";
-  if (g_getenv(kHome) != nullptr) return vips_init("weft") == 0;
-  g_setenv(kHome, "/nonexistent", FALSE);
-  const bool ok = vips_init("weft") == 0;
-  g_unsetenv(kHome);
-  return ok;
-}
-
-/// Starts libvips at the first picture. A process that has started it already keeps its settings.
-void init_vips() {
-  static const bool ok = [] {
-    if (g_type_from_name("VipsForeignLoad") != 0) return vips_init("weft") == 0;
-    if (!init_without_modules()) return false;
-    g_log_set_handler(
-        "VIPS", static_cast<GLogLevelFlags>(G_LOG_LEVEL_WARNING | G_LOG_LEVEL_MESSAGE | G_LOG_LEVEL_INFO),
-        [](const char*, GLogLevelFlags, const char*, void*) {}, nullptr);
-    vips_block_untrusted_set(TRUE);
-    vips_cache_set_max(0);
-    vips_concurrency_set(1);
-    return true;
-  }();
-  require<IoError>(ok, "image::decode", "libvips does not start");
-}
 
 /// Loads libvips' HEIF decoder, which lies in `vips-modules-X.Y` beside the library. False where there is none.
 bool load_heif_module() {
@@ -237,22 +204,11 @@ std::optional<Image> try_decode(const OpenSource& open, const std::string& name,
   return out;
 }
 
-/// libvips' reason for a failure, in one line.
-std::string take_vips_error() {
-  char* buffer = vips_error_buffer_copy();  // and clears it
-  const std::string_view text(buffer);
-  std::string line = printable(text.substr(0, text.find('\n')));
-  g_free(buffer);
-  return line.empty() ? "damaged or truncated" : line;
-}
-
 /// libvips has one error buffer for the whole process. So pictures are decoded side by side, and one that fails is
 /// tried again with no other in flight: the reason found then is its own.
 Image decode(const OpenSource& open, const std::string& name, const DecodeLimits& limits) {
   init_vips();
-  struct ThreadCaches {
-    ~ThreadCaches() { vips_thread_shutdown(); }
-  } const caches;
+  const ThreadCaches caches;
   static std::shared_mutex mutex;
   {
     const std::shared_lock lock(mutex);

@@ -1,6 +1,7 @@
 #include "models/hierarchy.h"
 
 #include "ops/elementwise/elementwise.h"
+#include "ops/interpolate/interpolate.h"
 #include "ops/layer_norm/layer_norm.h"
 #include "ops/layout/layout.h"
 #include "ops/linear/linear.h"
@@ -22,12 +23,44 @@ Value embed_patches(Value image, const Scope& s, std::int64_t channels, int patc
   return norm ? layer_norm(tokens, s["norm"]) : tokens;
 }
 
+Value add_positions(Value x, const Scope& s, TokenGrid native, TokenGrid grid, bool as_map) {
+  const std::int64_t channels = x.shape()[2];
+  const Shape shape = as_map ? Shape{1, channels, native.height, native.width} : Shape{1, native.tokens(), channels};
+  Value table = s.param("absolute_pos_embed", shape, hierarchy_weight_init());
+  if (as_map) table = permute(table, {0, 2, 3, 1});
+  table = reshape(table, {1, native.height, native.width, channels});
+  if (grid != native) {
+    table = interpolate(table, {.mode = InterpolateMode::kBicubic,
+                                .out_h = static_cast<int>(grid.height),
+                                .out_w = static_cast<int>(grid.width)});
+  }
+  return add(x, reshape(table, {1, grid.tokens(), channels}));
+}
+
+Value pad_grid(Value x, TokenGrid from, TokenGrid to) {
+  if (from == to) return x;
+  const std::int64_t batch = x.shape()[0];
+  const std::int64_t channels = x.shape()[2];
+  x = reshape(x, {batch, from.height, from.width, channels});
+  x = pad(pad(x, 2, to.width - from.width), 1, to.height - from.height);
+  return reshape(x, {batch, to.tokens(), channels});
+}
+
+Value crop_grid(Value x, TokenGrid from, TokenGrid to) {
+  if (from == to) return x;
+  const std::int64_t batch = x.shape()[0];
+  const std::int64_t channels = x.shape()[2];
+  x = reshape(x, {batch, from.height, from.width, channels});
+  if (to.height < from.height) x = slice(x, 1, 0, to.height);
+  if (to.width < from.width) x = slice(x, 2, 0, to.width);
+  return reshape(x, {batch, to.tokens(), channels});
+}
+
 Value join_neighbours(Value x, TokenGrid grid) {
   const std::int64_t batch = x.shape()[0];
   const std::int64_t channels = x.shape()[2];
   const auto [height, width] = grid.halved();
-  x = reshape(x, {batch, grid.height, grid.width, channels});
-  x = pad(pad(x, 2, 2 * width - grid.width), 1, 2 * height - grid.height);
+  x = pad_grid(x, grid, grid.padded_to(2));
   // Columns outside of rows: that is the official order.
   x = permute(reshape(x, {batch, height, 2, width, 2, channels}), {0, 1, 3, 4, 2, 5});
   return reshape(x, {batch, height * width, 4 * channels});

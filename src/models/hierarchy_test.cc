@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "graph/evaluate.h"
 #include "ops/testing/random.h"
 
@@ -28,6 +30,48 @@ TEST(Hierarchy, JoinsNeighboursInTheOfficialOrder) {
       const std::int64_t from = ((token / width / height * grid.height + row) * grid.width + column) * kChannels;
       const float want = inside ? x.data<float>()[static_cast<std::size_t>(from + i % kChannels)] : 0;
       ASSERT_EQ(y.data<double>()[static_cast<std::size_t>(i)], want) << i;
+    }
+  }
+}
+
+TEST(Hierarchy, CropsWhatItPads) {
+  for (const TokenGrid to : {TokenGrid{3, 4}, TokenGrid{7, 4}, TokenGrid{3, 7}, TokenGrid{7, 7}}) {
+    const TokenGrid from{3, 4};
+    Graph graph("pad");
+    const Tensor x = testing::random_tensor({2, from.tokens(), 5}, 1);
+    const Value padded = pad_grid(graph.input("x", x.type()), from, to);
+    EXPECT_EQ(padded.shape(), (Shape{2, to.tokens(), 5}));
+    graph.output("y", crop_grid(padded, to, from));
+    const Tensor y = evaluate_reference(graph, {}, std::span(&x, 1))[0].to(DType::kF32);
+    EXPECT_TRUE(std::ranges::equal(x.data<float>(), y.data<float>()));
+  }
+}
+
+// On a grid of three times the size every third place lies on one of the native grid: it keeps its value.
+TEST(Hierarchy, ResizesPositions) {
+  const TokenGrid native{6, 8};
+  for (const bool as_map : {false, true}) {
+    Graph graph("positions");
+    const Tensor x = Tensor::zeros({DType::kF32, {1, 18 * 24, 2}});
+    graph.output("y", add_positions(graph.input("x", x.type()), Scope(graph), native, {18, 24}, as_map));
+    const Graph::ValueInfo& info = graph.value(graph.parameters()[0]);
+    EXPECT_EQ(info.type.shape, as_map ? (Shape{1, 2, 6, 8}) : (Shape{1, 48, 2}));
+    Tensor table(info.type);
+    for (std::int64_t i = 0; i < 96; ++i) {
+      const std::int64_t token = as_map ? i % 48 : i / 2;
+      const bool of_rows = as_map ? i < 48 : i % 2 == 0;  // channel 0 is the row, channel 1 the column
+      table.mutable_data<float>()[static_cast<std::size_t>(i)] =
+          static_cast<float>(of_rows ? token / native.width : token % native.width);
+    }
+    const Tensor y = evaluate_reference(graph, {{"absolute_pos_embed", table}}, std::span(&x, 1))[0];
+    const auto at = [&](std::int64_t row, std::int64_t column, std::int64_t channel) {
+      return y.data<double>()[static_cast<std::size_t>((row * 24 + column) * 2 + channel)];
+    };
+    for (std::int64_t row = 0; row < native.height; ++row) {
+      for (std::int64_t column = 0; column < native.width; ++column) {
+        EXPECT_NEAR(at(3 * row + 1, 3 * column + 1, 0), static_cast<double>(row), 1e-12);
+        EXPECT_NEAR(at(3 * row + 1, 3 * column + 1, 1), static_cast<double>(column), 1e-12);
+      }
     }
   }
 }

@@ -44,6 +44,8 @@ void lower(const LayerNorm& attributes, Lowering& to) {
             {{"axis", std::int64_t{-1}}, {"epsilon", attributes.eps}});
 }
 
+void lower(const BatchMoments&, Lowering&) { fail<UnsupportedError>("onnx", "a graph for training is not exported"); }
+
 // Of constants alone but for x: engines fold the factor.
 void lower(const BatchNorm& attributes, Lowering& to) {
   const std::string variance = to.add("Add", {to.in(4), to.model().number(attributes.eps)});

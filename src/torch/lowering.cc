@@ -111,9 +111,18 @@ at::Tensor lower(const weft::LayerNorm& norm, Inputs in, const Setting&) {
 at::Tensor lower(const weft::BatchNorm& norm, Inputs in, const Setting& setting) {
   const std::int64_t channels = setting.out[-1];
   const Tensor rows = in[0].reshape({row_count(setting.out), channels});
-  return at::batch_norm(rows, in[1], in[2], in[3], in[4], /*training=*/false, /*momentum=*/0, double{norm.eps},
-                        /*cudnn_enabled=*/false)
+  const bool of_batch = in.size() == 3;
+  return at::batch_norm(rows, in[1], in[2], of_batch ? Tensor() : in[3], of_batch ? Tensor() : in[4], of_batch,
+                        /*momentum=*/0, double{norm.eps}, /*cudnn_enabled=*/false)
       .reshape(extents(setting.out));
+}
+
+// Nothing is differentiated by them.
+at::Tensor lower(const weft::BatchMoments&, Inputs in, const Setting&) {
+  const torch::NoGradGuard no_gradients;
+  const auto [variance, mean] =
+      at::var_mean(in[0].reshape({-1, in[0].size(-1)}), at::IntArrayRef{0}, /*unbiased=*/true);
+  return at::stack({mean, variance});
 }
 
 at::Tensor lower(const weft::Conv2d& conv, Inputs in, const Setting&) {

@@ -99,8 +99,9 @@ class TorchTrainer final : public Trainer {
         tensors_(execution_.tensor),
         make_graph_(start.graph),
         parameters_(start.parameters),
-        layout_(*start.graph(start.images), parameters_),
+        layout_(*start.graph(start.images, true), parameters_),
         exchange_(exchange_of(options)) {
+    const auto graph = start.graph(start.images, true);
     weights_ = at::zeros({layout_.size()}, tensors_);
     gradients_ = at::zeros({layout_.trained()}, tensors_);
     first_ = at::zeros_like(gradients_);
@@ -114,6 +115,7 @@ class TorchTrainer final : public Trainer {
         leaf.mutable_grad() = layout_.view(gradients_, i);  // where autograd adds to
       }
       leaves_.push_back(std::move(leaf));
+      if (graph->value(graph->parameters()[i]).buffer) buffers_.push_back(i);
     }
     if (options_.ema > 0) average_ = weights_.clone();
     if (exchange_) buckets_.emplace(*exchange_, gradients_, leaves_, options_.bucket_bytes);
@@ -125,13 +127,16 @@ class TorchTrainer final : public Trainer {
     return translated([&] {
       StepResult result;
       gradients_.zero_();
+      const BufferKeeper buffers(*this);
       const double world = exchange_ ? exchange_->world() : 1;
       for (const TrainingBatch& batch : batches) {
-        const at::Tensor loss = loss_of(batch) / (static_cast<double>(batches.size()) * world);
+        Tensors updates;
+        const at::Tensor loss = loss_of(batch, updates) / (static_cast<double>(batches.size()) * world);
         result.loss += loss.item<double>() * world;
         if (!std::isfinite(result.loss)) fail_forward(batch);
         if (buckets_ && &batch == &batches.back()) buckets_->begin();
         if (loss.requires_grad()) loss.backward();
+        update_buffers(updates);
       }
       if (buckets_) buckets_->finish();
       const torch::NoGradGuard no_gradients;
@@ -141,6 +146,7 @@ class TorchTrainer final : public Trainer {
       if (options_.clip_norm > 0 && result.gradient_norm > options_.clip_norm) {
         gradients_.mul_(options_.clip_norm / result.gradient_norm);
       }
+      buffers.keep();
       update(learning_rate);
       return result;
     });
@@ -149,14 +155,10 @@ class TorchTrainer final : public Trainer {
   Tensor logits(const Tensor& images) override {
     return translated([&] {
       const c10::InferenceMode no_gradients;
-      const Prepared& prepared = prepare(images.shape());
-      Tensors in = {to_torch(images, tensors_)};
-      for (const int id : prepared.graph->inputs().subspan(1)) {
-        in.push_back(at::ones(extents(prepared.graph->value(id).type.shape), tensors_));
-      }
+      const Prepared& prepared = prepare(used_, images.shape(), false);
       Tensors parameters;
       for (std::size_t i = 0; i < layout_.count(); ++i) parameters.push_back(layout_.view(in_use(), i));
-      return from_torch(prepared.executor->forward(in, parameters)[0]);
+      return from_torch(prepared.executor->forward(std::array{to_torch(images, tensors_)}, parameters)[0]);
     });
   }
 
@@ -214,14 +216,47 @@ class TorchTrainer final : public Trainer {
   // The weights that a model is used with.
   const at::Tensor& in_use() const { return average_.defined() ? average_ : weights_; }
 
-  const Prepared& prepare(const Shape& images) {
-    if (!prepared_.graph || prepared_.graph->value(prepared_.graph->inputs()[0]).type.shape != images) {
-      const c10::InferenceMode off(false);  // constants are for training as well
-      Prepared next{.graph = make_graph_(images), .executor = nullptr};
+  // A graph for training has its updates as further outputs.
+  const Prepared& prepare(Prepared& prepared, const Shape& images, bool training) {
+    if (!prepared.graph || prepared.graph->value(prepared.graph->inputs()[0]).type.shape != images) {
+      const c10::InferenceMode off(false);
+      Prepared next{.graph = make_graph_(images, training), .executor = nullptr};
+      for (const Graph::Update& update : next.graph->updates()) {
+        next.graph->output("update", Value(*next.graph, update.value));
+      }
       next.executor = std::make_unique<Executor>(*next.graph, execution_);
-      prepared_ = std::move(next);
+      prepared = std::move(next);
     }
-    return prepared_;
+    return prepared;
+  }
+
+  // Buffers as they are, brought back unless the step succeeds.
+  class BufferKeeper {
+   public:
+    explicit BufferKeeper(TorchTrainer& trainer) : trainer_(trainer) {
+      const torch::NoGradGuard no_gradients;
+      for (const std::size_t i : trainer.buffers_) before_.push_back(trainer.leaves_[i].clone());
+    }
+    BufferKeeper(const BufferKeeper&) = delete;
+    ~BufferKeeper() {
+      const torch::NoGradGuard no_gradients;
+      for (std::size_t i = 0; i < before_.size(); ++i) trainer_.leaves_[trainer_.buffers_[i]].copy_(before_[i]);
+    }
+    void keep() { before_.clear(); }
+
+   private:
+    TorchTrainer& trainer_;
+    Tensors before_;
+  };
+
+  // After the backward pass, which may not see its weights change: they lie in the same memory.
+  void update_buffers(const Tensors& updates) {
+    const torch::NoGradGuard no_gradients;
+    for (std::size_t i = 0; i < updates.size(); ++i) {
+      const int buffer = training_.graph->updates()[i].buffer;
+      const auto at = std::ranges::find(training_.graph->parameters(), buffer);
+      leaves_[static_cast<std::size_t>(at - training_.graph->parameters().begin())].copy_(updates[i]);
+    }
   }
 
   Tensors inputs_of(const TrainingBatch& batch) const {
@@ -230,8 +265,10 @@ class TorchTrainer final : public Trainer {
     return in;
   }
 
-  at::Tensor loss_of(const TrainingBatch& batch) {
-    const at::Tensor logits = prepare(batch.images.shape()).executor->forward(inputs_of(batch), leaves_)[0];
+  at::Tensor loss_of(const TrainingBatch& batch, Tensors& updates) {
+    Tensors outputs = prepare(training_, batch.images.shape(), true).executor->forward(inputs_of(batch), leaves_);
+    const at::Tensor logits = outputs[0];
+    updates.assign(outputs.begin() + 1, outputs.end());
     const at::Tensor targets = to_torch(batch.targets, tensors_);
     require<ShapeError>(targets.sizes() == logits.sizes(), "trainer", "targets must be {}, got {}",
                         Shape(logits.sizes().vec()), batch.targets.shape());
@@ -272,7 +309,7 @@ class TorchTrainer final : public Trainer {
         fail<NumericError>("trainer", "the input {} is not finite at step {}", i == 0 ? "picture" : "branch", steps_);
       }
     }
-    const std::unique_ptr<Graph> graph = make_graph_(batch.images.shape());
+    const std::unique_ptr<Graph> graph = make_graph_(batch.images.shape(), true);
     std::vector<const Graph::Node*> nodes;
     for (const Graph::Node& node : graph->nodes()) nodes.push_back(&node);
     for (const Graph::Node* const node : nodes) graph->output("", Value(*graph, node->outputs[0]));
@@ -340,7 +377,8 @@ class TorchTrainer final : public Trainer {
   TrainingGraph make_graph_;
   std::vector<TrainedParameter> parameters_;
   Layout layout_;
-  Prepared prepared_;
+  Prepared training_, used_;
+  std::vector<std::size_t> buffers_;  // those of the parameters that are
   std::int64_t steps_ = 0;
   at::Tensor weights_, average_;           // of all parameters
   at::Tensor gradients_, first_, second_;  // of those that are not frozen

@@ -24,7 +24,7 @@ struct TrainedParameter {
   std::string name;
   double lr_scale = 1;  // its learning rate over the step's
   double weight_decay = 0;
-  bool frozen = false;  // keeps its value
+  bool frozen = false;  // keeps its value, unless it is a buffer that the graph updates
 };
 
 struct TrainerOptions {
@@ -42,9 +42,9 @@ struct TrainerOptions {
   std::int64_t bucket_bytes = std::int64_t{4} << 20;
 };
 
-/// The graph for training on images [B,C,H,W]: Graph::training(), its first input the images, then one for each branch
-/// that may be dropped, its one output logits [B,classes].
-using TrainingGraph = std::function<std::unique_ptr<Graph>(const Shape& images)>;
+/// The graph for images [B,C,H,W], its first input, and logits [B,classes], its one output. For training it is
+/// Graph::training(), with an input for each branch that may be dropped; else what the trained model is used by.
+using TrainingGraph = std::function<std::unique_ptr<Graph>(const Shape& images, bool training)>;
 
 /// One forward and backward pass. All f32.
 struct TrainingBatch {
@@ -80,7 +80,7 @@ class Trainer {
   /// then as before. ShapeError for batches that do not fit, MemoryError when memory is short.
   virtual StepResult step(std::span<const TrainingBatch> batches, double learning_rate) = 0;
 
-  /// Logits [B,classes] of images, without dropped branches, of the average where there is one.
+  /// Logits [B,classes] of images, as the model is used, by the average where there is one.
   virtual Tensor logits(const Tensor& images) = 0;
 
   /// The weights to use a model with: the average where there is one.

@@ -24,8 +24,8 @@ using testing::refuses;
 using Tensors = TrainerState::Tensors;
 
 // y = x·Wᵀ + b: three features, two classes.
-std::unique_ptr<Graph> affine_graph(const Shape& images) {
-  auto graph = std::make_unique<Graph>("affine", true);
+std::unique_ptr<Graph> affine_graph(const Shape& images, bool training) {
+  auto graph = std::make_unique<Graph>("affine", training);
   const Value x = graph->input("image", {DType::kF32, images});
   const Value flat = reshape(x, {images[0], images.elements() / images[0]});
   graph->output("logits", linear(flat, Scope(*graph)["fc"], 2, init::constant(0), init::constant(0)));
@@ -148,7 +148,7 @@ TEST(Trainer, FrozenParametersKeepTheirBits) {
 
 // What is frozen may be in a fused region with what is not, and want nothing of the backward pass.
 TEST(Trainer, FrozenProductsMayStandBeforeTrainedScales) {
-  const auto graph = [](const Shape& images) {
+  const auto graph = [](const Shape& images, bool) {
     auto scaled = std::make_unique<Graph>("scaled", true);
     const Value x = scaled->input("image", {DType::kF32, images});
     const Value flat = reshape(x, {images[0], images.elements() / images[0]});
@@ -172,10 +172,59 @@ TEST(Trainer, FrozenProductsMayStandBeforeTrainedScales) {
   }
 }
 
+// One channel; the pictures of a batch have the pixels 1 and 3, then 5 and 9.
+TEST(Trainer, KeepsRunningStatistics) {
+  TrainingStart start{.graph =
+                          [](const Shape& images, bool training) {
+                            auto graph = std::make_unique<Graph>("normed", training);
+                            const Scope s(*graph);
+                            const Value x = reshape(graph->input("image", {DType::kF32, images}), {images[0], 1});
+                            graph->output("logits",
+                                          mul(batch_norm(x, s["bn"], 0), s.param("w", {2}, init::constant(1))));
+                            return graph;
+                          },
+                      .images = {2, 1, 1, 1},
+                      .parameters = {{.name = "bn.weight", .frozen = true},
+                                     {.name = "bn.bias", .frozen = true},
+                                     {.name = "bn.running_mean", .frozen = true},
+                                     {.name = "bn.running_var", .frozen = true},
+                                     {.name = "w"}},
+                      .weights = {{"bn.weight", Tensor::of(std::vector<float>{1}, {1})},
+                                  {"bn.bias", Tensor::of(std::vector<float>{0}, {1})},
+                                  {"bn.running_mean", Tensor::of(std::vector<float>{0}, {1})},
+                                  {"bn.running_var", Tensor::of(std::vector<float>{1}, {1})},
+                                  {"w", Tensor::of(std::vector<float>{1, 2}, {2})}}};
+  const auto batch = [](float first, float second) {
+    return TrainingBatch{.images = Tensor::of(std::vector<float>{first, second}, {2, 1, 1, 1}),
+                         .targets = Tensor::of(std::vector<float>{1, 0, 0, 1}, {2, 2}),
+                         .branches = {}};
+  };
+  const auto trainer = load_torch_trainer({}, start);
+  const std::array batches = {batch(1, 3), batch(5, 9)};
+  const double rate = 0;
+  const StepResult result = trainer->step(batches, rate);
+  // Normalised by the batch's own statistics both passes see −1 and 1, whose logits are ∓(1, 2).
+  EXPECT_NEAR(result.loss, (std::log1p(std::exp(-1.0)) + std::log1p(std::exp(-1.0))) / 2, 1e-6);
+  const auto is_near = [&](float mean, float variance) {
+    const TrainerState state = trainer->state();
+    EXPECT_FLOAT_EQ(state.weights.at("bn.running_mean").data<float>()[0], mean);
+    EXPECT_FLOAT_EQ(state.weights.at("bn.running_var").data<float>()[0], variance);
+  };
+  is_near(0.9F * 0.2F + 0.7F, 0.9F * (0.9F + 0.2F) + 0.8F);
+  // As it is used the model normalises by these.
+  const Tensor logits = trainer->logits(batches[0].images);
+  EXPECT_NEAR(logits.data<float>()[0], (1 - 0.88F) / std::sqrt(1.79F), 1e-6);
+  EXPECT_NEAR(logits.data<float>()[3], 2 * (3 - 0.88F) / std::sqrt(1.79F), 1e-5);
+  // A step that fails leaves them alone, though its first pass was sound.
+  const std::array bad = {batch(1, 3), batch(1, std::numeric_limits<float>::infinity())};
+  EXPECT_THROW(trainer->step(bad, rate), NumericError);
+  is_near(0.88F, 1.79F);
+}
+
 // Judging a model makes nothing that training cannot use.
 TEST(Trainer, TrainsAfterItWasJudgedOnTheSameShape) {
   TrainingStart start = affine_start();
-  start.graph = [](const Shape& images) {
+  start.graph = [](const Shape& images, bool) {
     auto graph = std::make_unique<Graph>("constant", true);
     const Value x = graph->input("image", {DType::kF32, images});
     const Value flat = reshape(x, {images[0], images.elements() / images[0]});
@@ -198,18 +247,18 @@ struct Real {
           .configure({{"img_size", {16, 16}}, {"patch_size", 4}, {"embed_dims", 16}, {"depth", 2}, {"num_classes", 4}});
   Shape images = {4, 3, 16, 16};
 
-  std::unique_ptr<Graph> graph(const Shape& shape) const {
-    auto graph = std::make_unique<Graph>("model", true);
+  std::unique_ptr<Graph> graph(const Shape& shape, bool training) const {
+    auto graph = std::make_unique<Graph>("model", training);
     const ModelValues values = architecture->build(*graph, graph->input("image", {DType::kF32, shape}), {});
     graph->output("logits", *values.logits);
     return graph;
   }
   TrainingStart start() const {
-    TrainingStart start{.graph = [this](const Shape& shape) { return graph(shape); },
+    TrainingStart start{.graph = [this](const Shape& shape, bool training) { return graph(shape, training); },
                         .images = images,
                         .parameters = {},
                         .weights = initial_weights(*architecture, 1)};
-    const auto example = graph(images);
+    const auto example = graph(images, true);
     for (const int id : example->parameters()) start.parameters.push_back({.name = example->value(id).name});
     return start;
   }

@@ -55,8 +55,8 @@ double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t 
   return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + std::cos(std::numbers::pi * std::min(way, 1.0)));
 }
 
-std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& images) {
-  auto graph = std::make_unique<Graph>(std::string(architecture.family()), /*training=*/true);
+std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& images, bool training) {
+  auto graph = std::make_unique<Graph>(std::string(architecture.family()), training);
   const Value input = graph->input("image", {DType::kF32, images});
   const ModelValues values = architecture.build(*graph, input, {});
   require<UnsupportedError>(values.logits.has_value(), "train", "the model is a bare backbone; give it a head");

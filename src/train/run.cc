@@ -103,22 +103,23 @@ class Run {
     const Shape images = {config_.batch, model_.architecture->in_channels(), model_.preprocess.crop,
                           model_.preprocess.crop};
     graph_ = training_graph(*model_.architecture, images);
-    trainer_ = make_trainer({.torch = {.cuda = options_.cuda,
-                                       .cuda_device = options_.cuda_device,
-                                       .threads = options_.threads,
-                                       .fused = true,
-                                       .bf16 = config_.dtype == TrainDType::kBF16,
-                                       .recompute = config_.recompute},
-                             .betas = config_.betas,
-                             .eps = config_.eps,
-                             .clip_norm = config_.clip,
-                             .ema = config_.ema,
-                             .processes = processes_},
-                            {.graph = [architecture = model_.architecture](
-                                          const Shape& shape) { return training_graph(*architecture, shape); },
-                             .images = images,
-                             .parameters = plan_parameters(*graph_, *model_.architecture, config_),
-                             .weights = model_.weights});
+    trainer_ = make_trainer(
+        {.torch = {.cuda = options_.cuda,
+                   .cuda_device = options_.cuda_device,
+                   .threads = options_.threads,
+                   .fused = true,
+                   .bf16 = config_.dtype == TrainDType::kBF16,
+                   .recompute = config_.recompute},
+         .betas = config_.betas,
+         .eps = config_.eps,
+         .clip_norm = config_.clip,
+         .ema = config_.ema,
+         .processes = processes_},
+        {.graph = [architecture = model_.architecture](
+                      const Shape& shape, bool training) { return training_graph(*architecture, shape, training); },
+         .images = images,
+         .parameters = plan_parameters(*graph_, *model_.architecture, config_),
+         .weights = model_.weights});
     open_loader();
   }
 

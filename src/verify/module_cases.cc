@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/format.h"
+#include "models/dwnet/dynamic_conv.h"
 #include "models/rmt/rmt.h"
 #include "ops/ops.h"
 
@@ -106,6 +107,69 @@ void masa(const Module& m) {
   for (std::size_t i = windows.size(); i-- > 0;) m.output(scores_added(masa.biases()[i], windows[i]));
 }
 
+// [B,C,H,W] as tokens [B,T,C], and back.
+Value tokens_of(Value map) {
+  const Shape shape = map.shape();
+  return reshape(permute(map, {0, 2, 3, 1}), {shape[0], shape[2] * shape[3], shape[1]});
+}
+Value map_of(Value tokens, const Shape& map) {
+  return permute(reshape(tokens, {map[0], map[2], map[3], map[1]}), {0, 3, 1, 2});
+}
+
+// Attention within windows as they are, and shifted.
+void local_attention_windows(const Module& m) {
+  const Shape map = m.input("q").shape();
+  const int window = m.option("window_size");
+  WindowAttention attributes{.heads = m.option("num_heads"),
+                             .height = static_cast<int>(map[2]),
+                             .width = static_cast<int>(map[3]),
+                             .window_h = window,
+                             .window_w = window};
+  const Value bias =
+      permute(m.param("relative_position_bias_table", {attributes.bias_entries(), attributes.heads}), {1, 0});
+  for (const int shift : {0, m.option("shift_size")}) {
+    attributes.shift_h = attributes.shift_w = shift;
+    m.output(map_of(
+        window_attention(tokens_of(m.input("q")), tokens_of(m.input("k")), tokens_of(m.input("v")), bias, attributes),
+        map));
+  }
+}
+
+// Attention to the window around each position: what is outside left out, or zeros.
+void local_attention_sliding(const Module& m) {
+  const Shape map = m.input("q").shape();
+  SlidingAttention attributes{.heads = m.option("num_heads"),
+                              .kernel_size = m.option("kernel_size"),
+                              .height = static_cast<int>(map[2]),
+                              .width = static_cast<int>(map[3])};
+  const std::int64_t entries = std::int64_t{attributes.kernel_size} * attributes.kernel_size;
+  const Value bias = permute(m.param("rel_bias", {entries, attributes.heads}), {1, 0});
+  for (const SlidingBorder border : {SlidingBorder::kExcluded, SlidingBorder::kZeroPadding}) {
+    attributes.border = border;
+    m.output(map_of(
+        sliding_attention(tokens_of(m.input("q")), tokens_of(m.input("k")), tokens_of(m.input("v")), bias, attributes),
+        map));
+  }
+}
+
+// DWNet's dynamic depth-wise convolutions, and the kernels that they compute.
+void dynamic_convolution(const Module& m) {
+  const Value x = permute(m.input("x"), {0, 2, 3, 1});
+  const auto conv = dwnet::dynamic_conv(x, Scope(m.graph), m.option("kernel_size"), m.option("reduction"));
+  m.output(permute(conv.y, {0, 3, 1, 2}));
+  m.output(conv.kernels);
+}
+
+void inhomogeneous_convolution(const Module& m) {
+  const int k = m.option("kernel_size");
+  const Value x = permute(m.input("x"), {0, 2, 3, 1});
+  const auto conv = dwnet::inhomogeneous_conv(x, Scope(m.graph), k, m.option("group_channels"));
+  m.output(permute(conv.y, {0, 3, 1, 2}));
+  const Shape shape = conv.kernels.shape();
+  const Value kernels = reshape(conv.kernels, {shape[0], shape[1], shape[2], shape[3] / (k * k), k, k});
+  m.output(permute(kernels, {0, 3, 4, 5, 1, 2}));
+}
+
 struct Entry {
   std::string_view system;
   const char* only_with;  // an option that tells the part from the whole model; null: none
@@ -115,6 +179,10 @@ constexpr std::array kModules{
     Entry{"sep-mlp-op", nullptr, separable_mlp},
     Entry{"lowrank-mlp-op", nullptr, low_rank_mlp},
     Entry{"rmt", "kind", masa},
+    Entry{"local-attention-op", "window_size", local_attention_windows},
+    Entry{"local-attention-op", "kernel_size", local_attention_sliding},
+    Entry{"ddw-op", nullptr, dynamic_convolution},
+    Entry{"iddw-op", nullptr, inhomogeneous_convolution},
 };
 
 }  // namespace

@@ -17,7 +17,17 @@ TEST_P(ModuleGolden, InFewerBitsIsWithinTheRoundingErrorToExpect) {
   testing::expect_rounds_as_expected(GetParam());
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, ModuleGolden, ::testing::Values("sep-mlp-op-a", "lowrank-mlp-op-a"),
+INSTANTIATE_TEST_SUITE_P(Cases, ModuleGolden,
+                         ::testing::Values("sep-mlp-op-a", "lowrank-mlp-op-a", "ddw-op-k7", "iddw-op-k7"),
+                         testing::case_name);
+
+// In fewer bits as well: small windows are multiplied in f32.
+class LocalAttentionGolden : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(LocalAttentionGolden, EqualsTheOfficialCode) { testing::expect_equals_official(GetParam(), 2); }
+
+INSTANTIATE_TEST_SUITE_P(Cases, LocalAttentionGolden,
+                         ::testing::Values("local-attention-op-window", "local-attention-op-sliding"),
                          testing::case_name);
 
 }  // namespace

@@ -23,13 +23,14 @@ double rounding_tolerance(const Graph& graph, DType products) {
   if (products == DType::kF32) return 0;
   double squares = 0;
   for (const Graph::Node& node : graph.nodes()) {
-    if (node.operation.as<Attention>()) {
+    if (node.operation.as<Attention>() || node.operation.as<WindowAttention>()) {
       squares += 2 * 2 * kBF16Operand;
     } else if (node.operation.as<Linear>() || node.operation.as<PatchEmbed>() || node.operation.as<Conv2d>()) {
       const Shape& weight = graph.value(node.inputs[1]).type.shape;  // [N,…], K elements each
       squares += 2 * (products == DType::kBF16 ? kBF16Operand : int8_operand(weight.elements() / weight[0]));
       squares += kBF16Operand;
-    } else if (node.operation.as<LayerNorm>() || node.operation.as<BiWkv>()) {
+    } else if (node.operation.as<LayerNorm>() || node.operation.as<BiWkv>() || node.operation.as<DepthwiseConv>() ||
+               node.operation.as<Involution>()) {
       squares += kBF16Operand;
     }
   }

@@ -9,7 +9,7 @@
 // Of one product: every term x·w has both errors, independent of those of other terms. They add up like the terms
 // themselves do, so that the relative error of the sum is √(e_x² + e_w²), whatever k is.
 // What lies in memory between two stages is bf16 in both types (cpu/plan_stages.cc): results of norms, products and
-// mixers, and the positional embedding. Each of them counts one more rounding to bf16.
+// mixers (or what these read), and the positional embedding. Each of them counts one more rounding to bf16.
 // Of the network: norms, gates and residual sums keep the scale of errors relative to that of values, and the products'
 // errors are independent: they add in quadrature, √(Σ over products). Counting all products is the worst case; those in
 // branches that are small beside the residual stream contribute less. Softmax attention has two more products, in bf16

@@ -161,8 +161,11 @@ class CaseRunner {
     TensorIndex tensors;
     for (const auto& [name, tensor] : file.tensors) tensors.emplace(name, tensor.type());
     ModelData data{.architecture = configure(system, config, tensors)};
-    const auto recognition = find_family(data.architecture->family()).recognise(tensors, data.architecture->config());
-    data.weights = weights_of(file.tensors, recognition.value_or(Recognition{}));
+    const Recognition recognition = find_family(data.architecture->family())
+                                        .recognise(tensors, data.architecture->config())
+                                        .value_or(Recognition{});
+    data.weights = weights_of(file.tensors, recognition);
+    renamed_ = recognition.renamed;
     check_weights(data, place_);
     const Tensor input = read(at(at(at(meta_, "inputs"), "x"), "file"));
     const std::vector<int> layers = data.architecture->out_indices();
@@ -247,7 +250,8 @@ class CaseRunner {
         continue;
       }
       for (const auto& [parameter, gradient] : read_checkpoint(folder_ / file.get<std::string>(), {}).tensors) {
-        want.insert_or_assign(parameter, gradient);
+        const auto other = renamed_.find(parameter);
+        want.insert_or_assign(other == renamed_.end() ? parameter : other->second, gradient);
       }
     }
     compare_gradients("", got, want, at(meta_, "tolerance_grad_f32").get<double>());
@@ -354,6 +358,7 @@ class CaseRunner {
   VerifyOptions options_;
   Workers workers_;
   Json meta_;
+  std::map<std::string, std::string> renamed_;  // parameters that have other names in the case's files
   std::vector<VerifyCheck> checks_;
 };
 

@@ -17,8 +17,7 @@ class Rmt final : public ConfiguredArchitecture<Config> {
   std::vector<int> out_indices() const override { return {depth() - 1}; }
 };
 
-// The published models: RMT_T3, RMT_S, RMT_M2 and RMT_L6 of the official
-// RMT.py.
+// The published models: RMT_T3, RMT_S, RMT_M2 and RMT_L6 of the official RMT.py.
 std::vector<Preset> presets() {
   const Config tiny{.embed_dims = {64, 128, 256, 512},
                     .depths = {2, 2, 8, 2},
@@ -50,8 +49,7 @@ std::vector<Preset> presets() {
   };
 }
 
-// Lists of one entry for each stage, the entries by the check that they are
-// given.
+// Lists of one entry for each stage, the entries by the check that they are given.
 class StageCheck {
  public:
   StageCheck(RangeCheck& check, std::size_t stages) : check_(check), stages_(stages) {}
@@ -72,8 +70,7 @@ class StageCheck {
 
 }  // namespace
 
-// A ratio read off a checkpoint, hidden/embed_dim, may be rounded down: the
-// product must not be.
+// A ratio read off a checkpoint, hidden/embed_dim, may be rounded down: the product must not be.
 int Config::hidden(std::size_t stage) const {
   return static_cast<int>(std::floor(embed_dims[stage] * mlp_ratios[stage] + 1e-6));
 }

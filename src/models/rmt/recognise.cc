@@ -1,5 +1,4 @@
-// From the tensors of a checkpoint, or from the official code's configuration,
-// to a Config.
+// From the tensors of a checkpoint, or from the official code's configuration, to a Config.
 #include "core/format.h"
 #include "models/recogniser.h"
 #include "models/rmt/rmt.h"

@@ -86,8 +86,7 @@ Value halve(const Scope& s, Value x, int channels) {
   return batch_norm(conv2d(x, s["reduction"], {.channels = channels, .stride = 2, .padding = 1}), s["norm"]);
 }
 
-// Four convolutions with batch norms, to a quarter of the size. image
-// [B,H,W,in_chans]
+// Four convolutions with batch norms, to a quarter of the size. image [B,H,W,in_chans]
 Value stem(const Scope& s, Value image, int channels) {
   const auto guard = s.enter();
   const auto convolve = [&](Value x, int place, int to, int stride) {

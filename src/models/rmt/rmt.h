@@ -1,5 +1,4 @@
-// RMT: Fan et al., "RMT: Retentive Networks Meet Vision Transformers", CVPR
-// 2024, arXiv:2309.11523.
+// RMT: Fan et al., "RMT: Retentive Networks Meet Vision Transformers", CVPR 2024, arXiv:2309.11523.
 #pragma once
 
 #include <optional>
@@ -14,8 +13,7 @@
 
 namespace weft::rmt {
 
-/// Options under the official names, lists having one entry for each stage; the
-/// defaults are the official ones.
+/// Options under the official names, lists having one entry for each stage; the defaults are the official ones.
 struct Config {
   static constexpr std::string_view kFamily = "rmt";
   static constexpr std::string_view kBlocks = "layers.";
@@ -25,8 +23,7 @@ struct Config {
   std::vector<int> embed_dims = {96, 192, 384, 768};
   std::vector<int> depths = {2, 2, 6, 2};
   std::vector<int> num_heads = {3, 6, 12, 24};  // divisors of embed_dims, heads of an even number of channels
-  /// Head h of H keeps 1 − 2^(−init_value − heads_range·h/H) of what is one
-  /// token away. In checkpoints as a buffer.
+  /// Head h of H keeps 1 − 2^(−init_value − heads_range·h/H) of what is one token away. In checkpoints as a buffer.
   std::vector<double> init_values = {1, 1, 1, 1};
   std::vector<double> heads_ranges = {3, 3, 3, 3};
   std::vector<double> mlp_ratios = {3, 3, 3, 3};
@@ -61,8 +58,8 @@ struct Config {
 /// Throws ConfigError that names every value out of range.
 void validate(const Config& config);
 
-/// Manhattan self-attention (MaSA, eq. 4 to 9 of the paper) on one grid. What
-/// depends on the weights alone is computed once for all blocks of a stage.
+/// Manhattan self-attention (MaSA, eq. 4 to 9 of the paper) on one grid. What depends on the weights alone is computed
+/// once for all blocks of a stage.
 class Masa {
  public:
   struct Options {
@@ -72,19 +69,15 @@ class Masa {
     double init_value = 2;
     double heads_range = 4;
   };
-  /// For tokens of `channels` channels; the buffers "angle" [D] and "decay"
-  /// [heads] are declared in `relpos`.
+  /// For tokens of `channels` channels; the buffers "angle" [D] and "decay" [heads] are declared in `relpos`.
   Masa(const Scope& relpos, std::int64_t channels, const Options& options);
 
-  /// Projections, attention, local enhancement and the output projection, their
-  /// parameters declared in `s`. x [B,T,C]
+  /// Projections, attention, local enhancement and the output projection, their parameters declared in `s`. x [B,T,C]
   Value operator()(const Scope& s, Value x) const;
 
-  /// Within what attention takes place, one after the other: the whole grid;
-  /// decomposed a row, and then a column.
+  /// Within what attention takes place, one after the other: the whole grid; decomposed a row, and then a column.
   std::vector<TokenGrid> windows() const;
-  /// What is added to the scores of each of them, by distance, [heads,(2·h −
-  /// 1)·(2·w − 1)] as window_attention has it.
+  /// What is added to the scores of each of them, by distance, [heads,(2·h − 1)·(2·w − 1)] as window_attention has it.
   const std::vector<Value>& biases() const { return biases_; }
 
  private:
@@ -95,9 +88,8 @@ class Masa {
   std::vector<Value> biases_;
 };
 
-/// Builds backbone and head; `image` is [B,in_chans,H,W] of any size. Layers
-/// are the stages: their maps are what the last block of each gives, before the
-/// downsampling. `pooled` is what the head reads, [B,projection].
+/// Builds backbone and head; `image` is [B,in_chans,H,W] of any size. Layers are the stages: their maps are what the
+/// last block of each gives, before the downsampling. `pooled` is what the head reads, [B,projection].
 ModelValues build(Graph& graph, Value image, const Config& config, std::span<const int> layers);
 
 std::optional<Recognition> recognise(const TensorIndex& tensors, const Json& overrides);

@@ -100,7 +100,13 @@ class BatchNormKernel final : public RowKernel {
 
 }  // namespace
 
+std::unique_ptr<Kernel> make_kernel(const BatchMoments&, const KernelRequest&) {
+  fail<UnsupportedError>("batch_moments", "statistics of the batch are for training, by libtorch");
+}
+
 std::unique_ptr<Kernel> make_kernel(const BatchNorm& attributes, const KernelRequest& request) {
+  require<UnsupportedError>(request.in.size() == 5, "batch_norm",
+                            "statistics of the batch are for training, by libtorch; the CPU engine takes running ones");
   const auto parameters = request.constants.subspan(1);
   require<UnsupportedError>(std::ranges::find(parameters, nullptr) == parameters.end(), "batch_norm",
                             "the CPU engine wants weight, bias and the running statistics to be constants");

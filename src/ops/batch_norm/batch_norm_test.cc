@@ -53,11 +53,40 @@ TEST(BatchNorm, NormalisesByTheGivenStatistics) {
   EXPECT_EQ(y.data<double>()[0], 27);
 }
 
+// The rows 1 and 5: mean 3, variance 4 of the batch, 8 unbiased.
+TEST(BatchNorm, TakesTheStatisticsOfTheBatchInTraining) {
+  std::vector<Tensor> in = {Tensor(DType::kF64, Shape{2, 1}), Tensor(DType::kF64, Shape{1}),
+                            Tensor(DType::kF64, Shape{1})};
+  in[0].mutable_data<double>()[0] = 1;
+  in[0].mutable_data<double>()[1] = 5;
+  in[1].mutable_data<double>()[0] = 10;
+  in[2].mutable_data<double>()[0] = 7;
+  Tensor y(DType::kF64, {2, 1});
+  reference(BatchNorm{.eps = 0}, in, std::span(&y, 1));
+  EXPECT_EQ(y.data<double>()[0], -3);
+  EXPECT_EQ(y.data<double>()[1], 17);
+  Tensor moments(DType::kF64, {2, 1});
+  reference(BatchMoments{}, std::span(in).first(1), std::span(&moments, 1));
+  EXPECT_EQ(moments.data<double>()[0], 3);
+  EXPECT_EQ(moments.data<double>()[1], 8);
+}
+
+TEST(BatchNorm, UpdatesItsBuffersInTraining) {
+  Graph graph("training", /*training=*/true);
+  const Value x = graph.input("x", {DType::kF32, {4, 2, 3}});
+  graph.output("y", batch_norm(x, Scope(graph)["bn"]));
+  ASSERT_EQ(graph.updates().size(), 2U);
+  EXPECT_EQ(graph.value(graph.updates()[0].buffer).name, "bn.running_mean");
+  EXPECT_EQ(graph.value(graph.updates()[1].buffer).name, "bn.running_var");
+  EXPECT_EQ(graph.parameter_count(), 6);
+}
+
 TEST(BatchNorm, RefusesWhatDoesNotFit) {
   const auto error_of = testing::infer_error<BatchNorm>;
   EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}, {3}, {3}}), "no error");
-  EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}}),
-            "[batch_norm] takes x, weight, bias, running_mean and running_var, got 3 inputs");
+  EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}}), "no error");
+  EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}, {3}}),
+            "[batch_norm] takes x, weight, bias and, but in training, running_mean and running_var, got 4 inputs");
   EXPECT_EQ(error_of({}, {{}, {3}, {3}, {3}, {3}}), "[batch_norm] x must be [...,C], got a scalar");
   EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}, {3}, {2}}), "[batch_norm] running_var must be [C]=[3], got [2]");
   EXPECT_EQ(error_of({}, {{2, 3}, {3}, {1, 3}, {3}, {3}}), "[batch_norm] bias must be [C]=[3], got [1,3]");

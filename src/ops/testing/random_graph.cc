@@ -399,6 +399,7 @@ class Maker {
                                           &Maker::add_conv2d,
                                           &Maker::add_depthwise_conv,
                                           &Maker::add_involution,
+                                          &Maker::add_rotary,
                                           &Maker::add_window_attention,
                                           &Maker::add_sliding_attention,
                                           &Maker::add_l2_norm,
