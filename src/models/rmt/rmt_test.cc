@@ -120,7 +120,8 @@ TEST(Rmt, TakesAnySize) {
 // 10000 is rounded, which its logarithm, 9.2, magnifies; and so is 1 − 2^… of the decay, by at most 2^-25, of which the
 // logarithm makes less than twice as much.
 TEST(Rmt, StartsWithTheOfficialDecaysAndAngles) {
-  const Model official = Model::load(testing::golden("rmt-tiny/weights.pth"));
+  const Model official =
+      Model::load(testing::golden("rmt-tiny/weights.pth"), {.section = "", .config = {{"heads_ranges", "[4,4,6,6]"}}});
   const auto graph = build_graph(*official.data().architecture, {1, 3, 64, 96}, {});
   std::mt19937_64 random(1);
   int buffers = 0;
