@@ -5,6 +5,7 @@
 
 #include "core/format.h"
 #include "models/dwnet/dynamic_conv.h"
+#include "models/rmt/rmt.h"
 #include "ops/ops.h"
 
 namespace weft {
@@ -70,6 +71,40 @@ void low_rank_mlp(const Module& m) {
   };
   m.output(map(m.input("x")));
   m.output(dense(m, n, c, map));
+}
+
+// What a table of biases adds to the scores of one window, [heads,N,N] for N tokens row by row. Only for one that is
+// the same in all directions, as a decay is: of the entries for a query, those of its keys lie in reading order.
+Value scores_added(Value table, TokenGrid window) {
+  const auto [height, width] = window;
+  const std::int64_t heads = table.shape()[0];
+  const Value by_distance = reshape(table, {heads, 2 * height - 1, 2 * width - 1});
+  std::vector<Value> queries;
+  for (std::int64_t y = 0; y < height; ++y) {
+    for (std::int64_t x = 0; x < width; ++x) {
+      const Value rows = slice(by_distance, 1, height - 1 - y, 2 * height - 1 - y);
+      queries.push_back(reshape(slice(rows, 2, width - 1 - x, 2 * width - 1 - x), {heads, 1, height * width}));
+    }
+  }
+  return queries.size() == 1 ? queries[0] : concat(queries, 1);
+}
+
+// RMT's attention on a grid [B,H,W,C], and the mask of decays: of the whole grid, or of a column and of a row.
+void masa(const Module& m) {
+  const Value x = m.input("x");
+  require<ShapeError>(x.shape().rank() == 4, m.graph.name(), "x must be [B,H,W,C], got {}", x.shape());
+  const TokenGrid grid{x.shape()[1], x.shape()[2]};
+  const std::int64_t channels = x.shape()[3];
+  const Scope s(m.graph);
+  const rmt::Masa masa(s["Relpos"], channels,
+                       {.heads = m.option("num_heads"),
+                        .grid = grid,
+                        .decomposed = m.config.at("kind") == "decomposed",
+                        .init_value = m.config.at("initial_value").get<double>(),
+                        .heads_range = m.config.at("heads_range").get<double>()});
+  m.output(reshape(masa(s["retention"], reshape(x, {x.shape()[0], grid.tokens(), channels})), x.shape()));
+  const std::vector<TokenGrid> windows = masa.windows();
+  for (std::size_t i = windows.size(); i-- > 0;) m.output(scores_added(masa.biases()[i], windows[i]));
 }
 
 // [B,C,H,W] as tokens [B,T,C], and back.
@@ -143,6 +178,7 @@ struct Entry {
 constexpr std::array kModules{
     Entry{"sep-mlp-op", nullptr, separable_mlp},
     Entry{"lowrank-mlp-op", nullptr, low_rank_mlp},
+    Entry{"rmt", "kind", masa},
     Entry{"local-attention-op", "window_size", local_attention_windows},
     Entry{"local-attention-op", "kernel_size", local_attention_sliding},
     Entry{"ddw-op", nullptr, dynamic_convolution},
