@@ -55,6 +55,26 @@ TEST(PlanParameters, DecaysWhatMultipliesAndNothingElse) {
   EXPECT_EQ(decayed, 3 * 7 + 2);
 }
 
+// The weight of a 1 x 1 convolution has another shape where it multiplies.
+TEST(PlanParameters, DecaysConvolutionsAndNotTheirNorms) {
+  const auto architecture = find_family("dwnet").configure({{"embed_dim", 8}, {"depths", {1, 1}}, {"num_classes", 5}});
+  const auto graph = training_graph(*architecture, {2, 3, 16, 16});
+  TrainConfig c;
+  c.weight_decay = 0.3;
+  int decayed = 0;
+  for (const TrainedParameter& p : plan_parameters(*graph, *architecture, c)) {
+    const Shape& shape = [&]() -> const Shape& {
+      for (const int id : graph->parameters()) {
+        if (graph->value(id).name == p.name) return graph->value(id).type.shape;
+      }
+      throw Error("no such parameter");
+    }();
+    EXPECT_EQ(p.weight_decay, shape.rank() > 1 ? 0.3 : 0) << p.name;
+    decayed += shape.rank() > 1;
+  }
+  EXPECT_EQ(decayed, 2 * 5 + 3);  // conv0, conv, conv2, fc1, fc2; proj, reduction, head
+}
+
 TEST(PlanParameters, LaterLayersLearnFasterAndEarlierOnesMayBeFrozen) {
   const auto architecture = small_architecture();
   const auto graph = training_graph(*architecture, {2, 3, 16, 16});

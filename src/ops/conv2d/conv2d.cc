@@ -20,11 +20,11 @@ std::vector<TensorType> infer(const Conv2d& attributes, std::span<const TensorTy
   require<ShapeError>(in.size() == 2 || in[2].shape == Shape{weight[0]}, "conv2d", "bias must be [Cout]=[{}], got {}",
                       weight[0], in.back().shape);
   const auto extent = [&](int axis) {
-    const std::int64_t padded = x[axis] + 2 * std::int64_t{padding};
+    const std::int64_t padded = x[axis] + 2 * std::int64_t{attributes.padding};
     require<ShapeError>(padded >= weight[axis + 1], "conv2d",
-                        "x {} with a padding of {} is smaller than the kernel {} x {}", x, padding, weight[2],
-                        weight[3]);
-    return (padded - weight[axis + 1]) / stride + 1;
+                        "x {} with a padding of {} is smaller than the kernel {} x {}", x, attributes.padding,
+                        weight[2], weight[3]);
+    return (padded - weight[axis + 1]) / attributes.stride + 1;
   };
   const std::int64_t height = extent(1);
   return {{in[0].dtype, {x[0], height, extent(2), weight[0]}}};
