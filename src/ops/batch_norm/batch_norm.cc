@@ -94,12 +94,4 @@ Value batch_norm(Value x, Value weight, Value bias, Value running_mean, Value ru
   return x.graph().add_one(BatchNorm{.eps = eps}, {x, weight, bias, running_mean, running_var});
 }
 
-Value batch_norm(Value x, const Scope& scope, float eps) {
-  const Shape channels{x.shape()[-1]};
-  const Value weight = scope.param("weight", channels, init::constant(1));
-  const Value bias = scope.param("bias", channels, init::constant(0));
-  const Value mean = scope.buffer("running_mean", channels, init::constant(0));
-  return batch_norm(x, weight, bias, mean, scope.buffer("running_var", channels, init::constant(1)), eps);
-}
-
 }  // namespace weft

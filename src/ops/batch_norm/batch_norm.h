@@ -53,8 +53,5 @@ std::unique_ptr<Kernel> make_kernel(const BatchMoments& attributes, const Kernel
 Value batch_norm(Value x, const Scope& scope, float eps = 1e-5F);
 /// Throws ShapeError when the extents do not fit, ConfigError when eps is negative or not finite.
 Value batch_norm(Value x, Value weight, Value bias, Value running_mean, Value running_var, float eps = 1e-5F);
-/// With the parameters "weight" (ones) and "bias" (zeros) and the buffers "running_mean" (zeros) and "running_var"
-/// (ones) declared in `scope`.
-Value batch_norm(Value x, const Scope& scope, float eps = 1e-5F);
 
 }  // namespace weft
