@@ -3,7 +3,7 @@
 #include "core/format.h"
 #include "models/drop_path.h"
 #include "models/dwnet/dynamic_conv.h"
-#include "models/hierarchy.h"
+#include "models/parts.h"
 #include "ops/ops.h"
 
 namespace weft::dwnet {

@@ -95,7 +95,7 @@ void read_size(const Layout& layout, Recogniser<Config>& r) {
                    r.shape_of(kPositions));
   }
   const int count = layout.extent(kPositions, 3, 1);
-  const int side = layout.square_side(count, r.overridden("img_size")) * patch;
+  const int side = layout.square_side(kPositions, count, r.overridden("img_size")) * patch;
   r.assumed(&Config::img_size, {side, side},
             fmt::format("{} has {} positions, taken as a square", layout.in_file(kPositions), count));
 }

@@ -9,7 +9,7 @@
 
 #include "graph/graph.h"
 #include "models/architecture.h"
-#include "models/hierarchy.h"
+#include "models/parts.h"
 
 namespace weft::mixer {
 

@@ -10,7 +10,7 @@
 
 #include "graph/graph.h"
 #include "models/architecture.h"
-#include "models/hierarchy.h"
+#include "models/parts.h"
 
 namespace weft::resmlp {
 

@@ -5,16 +5,11 @@
 
 #include "core/format.h"
 #include "models/drop_path.h"
-#include "models/hierarchy.h"
+#include "models/parts.h"
 #include "ops/ops.h"
 
 namespace weft::swin {
 namespace {
-
-// The grid padded to whole windows.
-TokenGrid whole_windows(TokenGrid grid, std::int64_t window) {
-  return {(grid.height + window - 1) / window * window, (grid.width + window - 1) / window * window};
-}
 
 // That of a residual branch in version 2 begins as nothing.
 Value branch_norm(Value x, const Scope& s) {
@@ -26,23 +21,6 @@ Value constant(const Scope& s, Shape shape, float value) {
   Tensor tensor(DType::kF32, std::move(shape));
   std::ranges::fill(tensor.mutable_data<float>(), value);
   return s.graph().constant(tensor);
-}
-
-// Tokens of a grid, [B,T,C], as those of a larger one, with zeros at the bottom and the right; and back.
-Value pad_tokens(Value x, TokenGrid from, TokenGrid to) {
-  if (from == to) return x;
-  const std::int64_t batch = x.shape()[0];
-  const std::int64_t channels = x.shape()[2];
-  const Value grid = reshape(x, {batch, from.height, from.width, channels});
-  return reshape(pad(pad(grid, 2, to.width - from.width), 1, to.height - from.height), {batch, to.tokens(), channels});
-}
-
-Value crop_tokens(Value x, TokenGrid from, TokenGrid to) {
-  if (from == to) return x;
-  const std::int64_t batch = x.shape()[0];
-  const std::int64_t channels = x.shape()[2];
-  const Value grid = reshape(x, {batch, from.height, from.width, channels});
-  return reshape(slice(slice(grid, 1, 0, to.height), 2, 0, to.width), {batch, to.tokens(), channels});
 }
 
 // What a block is told of its stage.
@@ -88,12 +66,11 @@ Value position_bias(const Scope& s, const Stage& stage) {
   constexpr std::int64_t kHidden = 512;
   const std::int64_t side = 2LL * stage.window() - 1;
   if (stage.config.version == 1) {
-    return permute(s.param("relative_position_bias_table", {side * side, stage.heads()}, hierarchy_weight_init()),
-                   {1, 0});
+    return permute(s.param("relative_position_bias_table", {side * side, stage.heads()}, weight_init()), {1, 0});
   }
   const Scope mlp = s["cpb_mlp"];
   const Value hidden = relu(affine(log_offsets(s, stage), mlp["0"], kHidden));
-  const Value table = linear(hidden, mlp["2"], stage.heads(), hierarchy_weight_init());
+  const Value table = linear(hidden, mlp["2"], stage.heads(), weight_init());
   return scale(sigmoid(permute(table, {1, 0})), 16);
 }
 
@@ -108,12 +85,12 @@ Value with_temperature(Value q, const Scope& s, const Stage& stage) {
 // q, k and v side by side. In version 2 keys have no bias, and none would change a cosine but theirs.
 Value project(Value x, const Scope& s, const Stage& stage) {
   const std::int64_t channels = stage.channels();
-  if (!stage.config.qkv_bias) return linear(x, s["qkv"], 3 * channels, hierarchy_weight_init());
+  if (!stage.config.qkv_bias) return linear(x, s["qkv"], 3 * channels, weight_init());
   if (stage.config.version == 1) return affine(x, s["qkv"], 3 * channels);
   const auto bias = [&](std::string_view name) {
     return reshape(s.param(name, {channels}, init::constant(0)), {1, channels});
   };
-  const Value weight = s["qkv"].param("weight", {3 * channels, channels}, hierarchy_weight_init());
+  const Value weight = s["qkv"].param("weight", {3 * channels, channels}, weight_init());
   const Value parts = concat(std::vector{bias("q_bias"), constant(s, {1, channels}, 0), bias("v_bias")}, 1);
   return linear(x, weight, reshape(parts, {3 * channels}));
 }
@@ -122,8 +99,8 @@ Value project(Value x, const Scope& s, const Stage& stage) {
 Value attention(const Scope& s, Value x, const Stage& stage, int block) {
   const auto guard = s.enter();
   const std::int64_t channels = stage.channels();
-  const TokenGrid grid = whole_windows(stage.grid, stage.window());
-  const Value qkv = project(pad_tokens(x, stage.grid, grid), s, stage);
+  const TokenGrid grid = stage.grid.padded_to(stage.window());
+  const Value qkv = project(pad_grid(x, stage.grid, grid), s, stage);
   Value q = slice(qkv, 2, 0, channels);
   Value k = slice(qkv, 2, channels, 2 * channels);
   const Value v = slice(qkv, 2, 2 * channels, 3 * channels);
@@ -141,7 +118,7 @@ Value attention(const Scope& s, Value x, const Stage& stage, int block) {
                                         .window_w = stage.window(),
                                         .shift_h = stage.shift(block),
                                         .shift_w = stage.shift(block)});
-  return affine(crop_tokens(mixed, grid, stage.grid), s["proj"], channels);
+  return affine(crop_grid(mixed, grid, stage.grid), s["proj"], channels);
 }
 
 // Eq. 3; in version 2 the norms stand behind.
@@ -160,26 +137,7 @@ Value block(const Scope& s, Value x, const Stage& stage, int index) {
 Value merge_patches_v2(Value x, const Scope& s, TokenGrid grid) {
   const auto guard = s.enter();
   const std::int64_t channels = x.shape()[2];
-  return layer_norm(linear(join_neighbours(x, grid), s["reduction"], 2 * channels, hierarchy_weight_init()), s["norm"]);
-}
-
-// The embedding of positions resized to the present grid, [1,T,C]: as [1,C,h,w] in detection backbones.
-Value positions(const Scope& s, const Config& c, TokenGrid grid) {
-  const TokenGrid native{c.img_size[0] / c.patch_size, c.img_size[1] / c.patch_size};
-  Value table = [&] {
-    if (!c.is_detection())
-      return s.param("absolute_pos_embed", {1, native.tokens(), c.embed_dim}, hierarchy_weight_init());
-    return permute(
-        s.param("absolute_pos_embed", {1, c.embed_dim, native.height, native.width}, hierarchy_weight_init()),
-        {0, 2, 3, 1});
-  }();
-  if (grid != native) {
-    table = interpolate(reshape(table, {1, native.height, native.width, c.embed_dim}),
-                        {.mode = InterpolateMode::kBicubic,
-                         .out_h = static_cast<int>(grid.height),
-                         .out_w = static_cast<int>(grid.width)});
-  }
-  return reshape(table, {1, grid.tokens(), c.embed_dim});
+  return layer_norm(linear(join_neighbours(x, grid), s["reduction"], 2 * channels, weight_init()), s["norm"]);
 }
 
 }  // namespace
@@ -188,7 +146,10 @@ ModelValues build(Graph& graph, Value image, const Config& c, std::span<const in
   const Scope s(graph);
   TokenGrid grid;
   Value x = embed_patches(image, s["patch_embed"], c.embed_dim, c.patch_size, c.patch_norm, grid);
-  if (c.ape) x = add(x, positions(s, c, grid));
+  if (c.ape) {
+    const TokenGrid native{c.img_size[0] / c.patch_size, c.img_size[1] / c.patch_size};
+    x = add_positions(x, s, native, grid, c.is_detection());
+  }
   std::vector<Value> maps(layers.size(), x);
   std::optional<Value> last;  // what is pooled
   for (int i = 0; i < c.stages(); ++i) {

@@ -2,15 +2,11 @@
 
 #include "core/format.h"
 #include "models/drop_path.h"
+#include "models/parts.h"
 #include "ops/ops.h"
 
 namespace weft::vit {
 namespace {
-
-// timm's, for the weights of products, the tokens and the positions.
-Initializer weight_init() { return init::truncated_normal(0.02F); }
-
-Value affine(Value x, const Scope& s, std::int64_t out) { return linear(x, s, out, weight_init(), init::constant(0)); }
 
 Value norm(Value x, const Scope& s, const Config& c) { return layer_norm(x, s, static_cast<float>(c.norm_eps)); }
 
@@ -23,26 +19,16 @@ Value self_attention(const Scope& s, Value x, const Config& c) {
   return affine(attention(third(0), third(1), third(2), Attention{.heads = c.num_heads}), s["proj"], c.embed_dim);
 }
 
-Value mlp(const Scope& s, Value x, const Config& c) {
-  const auto guard = s.enter();
-  return affine(gelu(affine(x, s["fc1"], c.hidden())), s["fc2"], c.embed_dim);
-}
-
 // Eq. (2)–(3). x [B,T,C]
 Value block(const Scope& s, Value x, const Config& c) {
   const auto guard = s.enter();
   x = add(x, drop_path(s, "drop_path1", self_attention(s["attn"], norm(x, s["norm1"], c), c)));
-  return add(x, drop_path(s, "drop_path2", mlp(s["mlp"], norm(x, s["norm2"], c), c)));
+  return add(x, drop_path(s, "drop_path2", mlp(norm(x, s["norm2"], c), s["mlp"], c.hidden())));
 }
 
-struct Grid {
-  std::int64_t height, width;
-  bool operator==(const Grid&) const = default;
-};
-
 // The positional embedding, [1,prefix + T,C], its grid resized to the present one.
-Value positions(const Scope& s, const Config& c, Grid grid) {
-  const Grid native{c.img_size[0] / c.patch_size, c.img_size[1] / c.patch_size};
+Value positions(const Scope& s, const Config& c, TokenGrid grid) {
+  const TokenGrid native{c.img_size[0] / c.patch_size, c.img_size[1] / c.patch_size};
   const std::int64_t prefix = c.prefix_tokens();
   const std::int64_t rows = prefix + native.height * native.width;
   const Value table = s.param("pos_embed", {1, rows, c.embed_dim}, weight_init());
@@ -55,7 +41,7 @@ Value positions(const Scope& s, const Config& c, Grid grid) {
 }
 
 // Tokens of class, distillation and patches with their positions, eq. (1): [B,prefix + T,C].
-Value embed(const Scope& s, Value image, const Config& c, Grid& grid) {
+Value embed(const Scope& s, Value image, const Config& c, TokenGrid& grid) {
   const PatchEmbed patch{.patch_h = c.patch_size, .patch_w = c.patch_size};
   grid = {patch.grid_height(image.shape()), patch.grid_width(image.shape())};
   const Value patches = patch_embed(image, s["patch_embed"]["proj"], c.embed_dim, patch);
@@ -75,7 +61,7 @@ Value token(Value x, std::int64_t index) {
 
 ModelValues build(Graph& graph, Value image, const Config& c, std::span<const int> layers) {
   const Scope s(graph);
-  Grid grid{};
+  TokenGrid grid{};
   Value x = embed(s, image, c, grid);
   const std::int64_t prefix = c.prefix_tokens();
   const auto patches = [&] { return prefix == 0 ? x : slice(x, 1, prefix, x.shape()[1]); };  // [B,T,C]
@@ -85,7 +71,7 @@ ModelValues build(Graph& graph, Value image, const Config& c, std::span<const in
     if (i == c.depth - 1 && c.global_pool == GlobalPool::kToken) x = norm(x, s["norm"], c);
     for (std::size_t j = 0; j < layers.size(); ++j) {
       if (layers[j] != i) continue;
-      maps[j] = reshape(permute(patches(), {0, 2, 1}), {x.shape()[0], c.embed_dim, grid.height, grid.width});
+      maps[j] = feature_map(patches(), grid);
     }
   }
   const Value pooled = c.global_pool == GlobalPool::kToken ? token(x, 0) : norm(mean(patches(), 1), s["fc_norm"], c);

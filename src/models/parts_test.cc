@@ -1,4 +1,4 @@
-#include "models/hierarchy.h"
+#include "models/parts.h"
 
 #include <gtest/gtest.h>
 
@@ -77,7 +77,7 @@ TEST(Hierarchy, ResizesPositions) {
 }
 
 TEST(Hierarchy, EmbedsAndMergesUnderOfficialNames) {
-  Graph graph("hierarchy");
+  Graph graph("parts");
   const Scope s(graph);
   TokenGrid grid;
   const Value tokens =

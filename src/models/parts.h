@@ -1,5 +1,5 @@
-// What hierarchical backbones in the manner of Swin (Liu et al. 2021, arXiv:2103.14030) share: a grid of tokens from
-// patches, halved from stage to stage, and the MLP. Names and initial values are the official code's.
+// Parts that families share: the grid of tokens, the MLP of transformers, and what backbones of several stages have
+// from Swin (Liu et al. 2021, arXiv:2103.14030). Names and initial values are those of timm and of Swin's code.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct TokenGrid {
   bool operator==(const TokenGrid&) const = default;
 };
 
-/// The official initial values of products' weights: a truncated normal of deviation 0.02.
-Initializer hierarchy_weight_init();
+/// Their initial values of products' weights: a truncated normal of deviation 0.02.
+Initializer weight_init();
 
 /// A linear map with these initial values, its bias zero.
 Value affine(Value x, const Scope& s, std::int64_t out_features);

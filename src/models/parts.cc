@@ -1,4 +1,4 @@
-#include "models/hierarchy.h"
+#include "models/parts.h"
 
 #include "ops/elementwise/elementwise.h"
 #include "ops/interpolate/interpolate.h"
@@ -9,10 +9,10 @@
 
 namespace weft {
 
-Initializer hierarchy_weight_init() { return init::truncated_normal(0.02F); }
+Initializer weight_init() { return init::truncated_normal(0.02F); }
 
 Value affine(Value x, const Scope& s, std::int64_t out_features) {
-  return linear(x, s, out_features, hierarchy_weight_init(), init::constant(0));
+  return linear(x, s, out_features, weight_init(), init::constant(0));
 }
 
 Value embed_patches(Value image, const Scope& s, std::int64_t channels, int patch_size, bool norm, TokenGrid& grid) {
@@ -26,7 +26,7 @@ Value embed_patches(Value image, const Scope& s, std::int64_t channels, int patc
 Value add_positions(Value x, const Scope& s, TokenGrid native, TokenGrid grid, bool as_map) {
   const std::int64_t channels = x.shape()[2];
   const Shape shape = as_map ? Shape{1, channels, native.height, native.width} : Shape{1, native.tokens(), channels};
-  Value table = s.param("absolute_pos_embed", shape, hierarchy_weight_init());
+  Value table = s.param("absolute_pos_embed", shape, weight_init());
   if (as_map) table = permute(table, {0, 2, 3, 1});
   table = reshape(table, {1, native.height, native.width, channels});
   if (grid != native) {
@@ -69,7 +69,7 @@ Value join_neighbours(Value x, TokenGrid grid) {
 Value merge_patches(Value x, const Scope& s, TokenGrid grid) {
   const auto guard = s.enter();
   const std::int64_t channels = x.shape()[2];
-  return linear(layer_norm(join_neighbours(x, grid), s["norm"]), s["reduction"], 2 * channels, hierarchy_weight_init());
+  return linear(layer_norm(join_neighbours(x, grid), s["norm"]), s["reduction"], 2 * channels, weight_init());
 }
 
 Value mlp(Value x, const Scope& s, std::int64_t hidden) {
