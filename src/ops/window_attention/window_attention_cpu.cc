@@ -12,9 +12,9 @@
 namespace weft {
 namespace {
 
-// Windows of more tokens go tile by tile over blocks of packed keys; below, a head of a window is one piece of work,
-// whose matrices stay in the second-level cache. In bf16 oneDNN's products are worth their overhead earlier.
-constexpr std::int64_t kSmallWindow = 256;
+// Windows of more tokens go tile by tile over blocks of packed keys; smaller ones, whose matrices stay in the
+// second-level cache, in groups.
+constexpr std::int64_t kSmallWindow = 512;
 
 std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -44,12 +44,13 @@ class WindowKernel : public Kernel {
   }
 
  protected:
-  // Heads of windows, counted over all of the batch.
-  std::int64_t pieces() const { return batch_ * a_.windows() * a_.heads; }
+  // To the bias a column is a row: long runs of neighbouring keys.
+  bool is_column() const { return a_.window_w == 1; }
+  std::int64_t table_row() const { return 2 * std::int64_t{is_column() ? a_.window_h : a_.window_w} - 1; }
 
   // The table of the bias (WindowBias): for each head, or one row of zeros for all.
   std::size_t table_elements() const {
-    const std::int64_t entries = has_bias_ ? a_.heads * a_.bias_entries() : 2 * std::int64_t{a_.window_w} - 1;
+    const std::int64_t entries = has_bias_ ? a_.heads * a_.bias_entries() : table_row();
     return static_cast<std::size_t>(entries) + kBiasSlack;
   }
   // Of one that is not known beforehand.
@@ -64,32 +65,18 @@ class WindowKernel : public Kernel {
     if (constant_table_.empty()) fill_table(args.input(3), reinterpret_cast<float*>(args.scratch));
   }
 
-  WindowBias bias(const KernelArgs& args, std::int64_t piece) const {
-    const std::int64_t window = piece / a_.heads % a_.windows();
-    const std::int64_t row_step = 2 * std::int64_t{a_.window_w} - 1;
-    return {.table = table(args) + (has_bias_ ? piece % a_.heads * a_.bias_entries() : 0),
-            .row_step = has_bias_ ? row_step : 0,
-            .window_h = a_.window_h,
-            .window_w = a_.window_w,
-            .rows_before = a_.rows_before(window),
-            .columns_before = a_.columns_before(window)};
+  // Windows are counted in one picture, row by row.
+  WindowBias bias(const KernelArgs& args, std::int64_t window, std::int64_t head) const {
+    return {.table = table(args) + (has_bias_ ? head * a_.bias_entries() : 0),
+            .row_step = has_bias_ ? table_row() : 0,
+            .window_h = is_column() ? 1 : a_.window_h,
+            .window_w = is_column() ? a_.window_h : a_.window_w,
+            .rows_before = is_column() ? 1 : a_.rows_before(window),
+            .columns_before = is_column() ? a_.rows_before(window) : a_.columns_before(window)};
   }
   bool adds_to_scores() const { return has_bias_ || a_.shift_h > 0 || a_.shift_w > 0; }
 
-  // The offsets of so many tokens of a window's head from position `first` on.
-  void find(std::int64_t piece, std::int64_t first, std::span<std::int64_t> offsets) const {
-    const std::int64_t window = piece / a_.heads;
-    const std::int64_t origin =
-        window / a_.windows() * a_.height * a_.width * channels_ + piece % a_.heads * head_channels_;
-    std::int64_t position = first;
-    for (std::int64_t& offset : offsets) offset = origin + a_.token(window % a_.windows(), position++) * channels_;
-  }
-  TokenRows input_rows(const KernelArgs& args, std::size_t i, std::span<const std::int64_t> offsets) const {
-    return {.base = args.in[i], .is_bf16 = is_bf16_[i], .offsets = offsets, .channels = head_channels_};
-  }
-  TokenRows output_rows(const KernelArgs& args, std::span<const std::int64_t> offsets) const {
-    return {.base = args.out[0], .is_bf16 = is_bf16_[3], .offsets = offsets, .channels = head_channels_};
-  }
+  bool is_bf16(std::size_t i) const { return is_bf16_[i]; }  // q, k, v, y
 
   WindowAttention a_;
   std::int64_t batch_, channels_, head_channels_, tokens_;
@@ -98,7 +85,7 @@ class WindowKernel : public Kernel {
  private:
   // Each row turned around, so that it goes along with the keys, and in powers of two.
   void fill_table(const float* bias, float* to) const {
-    const std::int64_t row = 2 * std::int64_t{a_.window_w} - 1;
+    const std::int64_t row = table_row();
     const std::int64_t entries = a_.heads * a_.bias_entries();
     for (std::int64_t i = 0; i < entries; ++i) {
       to[i] = bias[i / row * row + row - 1 - i % row] * std::numbers::log2e_v<float>;
@@ -107,8 +94,35 @@ class WindowKernel : public Kernel {
   }
 
   bool has_bias_;
-  std::array<bool, 4> is_bf16_{};  // q, k, v, y
+  std::array<bool, 4> is_bf16_{};
   std::vector<float> constant_table_;
+};
+
+// How many heads, and windows side by side, are worked on at once.
+struct Grouping {
+  std::int64_t heads = 1;
+  std::int64_t windows = 1;
+
+  // Runs of memory of some 512 bytes, of which a hardware prefetcher knows what to make; but not more than fits the
+  // second-level cache, nor so much that threads have nothing to do.
+  Grouping(const WindowAttention& a, std::int64_t batch, std::int64_t head_channels, int threads) {
+    constexpr std::int64_t kRun = 128;
+    constexpr std::int64_t kElements = 64 * 1024;
+    const std::int64_t across = a.width / a.window_w;
+    const std::int64_t most = std::max<std::int64_t>(kElements / (3 * a.window_tokens() * head_channels), 1);
+    heads = std::clamp<std::int64_t>(kRun / head_channels, 1, std::min<std::int64_t>(a.heads, most));
+    const std::int64_t run = a.window_w * head_channels * heads;
+    if (heads == a.heads) windows = std::clamp<std::int64_t>(kRun / run, 1, std::min(across, most / heads));
+    while (batch * tasks(a) < std::int64_t{4} * threads && heads * windows > 1) {
+      (windows > 1 ? windows : heads) /= 2;
+    }
+  }
+  std::int64_t head_groups(const WindowAttention& a) const { return (a.heads + heads - 1) / heads; }
+  std::int64_t column_groups(const WindowAttention& a) const { return (a.width / a.window_w + windows - 1) / windows; }
+  // In one picture.
+  std::int64_t tasks(const WindowAttention& a) const {
+    return head_groups(a) * column_groups(a) * (a.height / a.window_h);
+  }
 };
 
 class SmallWindowKernel final : public WindowKernel {
@@ -116,8 +130,13 @@ class SmallWindowKernel final : public WindowKernel {
   SmallWindowKernel(const WindowAttention& attributes, const KernelRequest& request)
       : WindowKernel(attributes, request),
         factor_(static_cast<float>(attributes.factor(head_channels_) * std::numbers::log2e)),
-        offsets_at_(attend_scratch_bytes(tokens_, head_channels_)),
-        slot_bytes_(offsets_at_ + whole_lines(static_cast<std::size_t>(tokens_) * sizeof(std::int64_t))) {}
+        grouping_(attributes, batch_, head_channels_, request.threads) {
+    const auto parts = static_cast<std::size_t>(grouping_.heads * grouping_.windows);
+    const std::int64_t offsets = a_.window_h + grouping_.windows * a_.window_w;
+    offsets_at_ = attend_scratch_bytes(tokens_, head_channels_, grouping_.heads * grouping_.windows);
+    biases_at_ = offsets_at_ + whole_lines(static_cast<std::size_t>(offsets) * sizeof(std::int64_t));
+    slot_bytes_ = biases_at_ + whole_lines(parts * sizeof(WindowBias));
+  }
 
   std::string_view name() const override { return "hwy:window_attention"; }
   std::size_t scratch_bytes() const override { return table_bytes() + slot_bytes_ * threads_; }
@@ -125,23 +144,49 @@ class SmallWindowKernel final : public WindowKernel {
   void run(const KernelArgs& args) const noexcept override {
     make_table(args);
     // Work of some microseconds at once.
-    constexpr std::int64_t kElements = 8192;
-    const std::int64_t together = std::max<std::int64_t>(kElements / (tokens_ * tokens_), 1);
-    args.workers.parallel_for(pieces(), together, [&](std::int64_t begin, std::int64_t end) {
-      std::byte* const slot =
-          args.scratch + table_bytes() + slot_bytes_ * static_cast<std::size_t>(args.workers.index());
-      const std::span offsets(reinterpret_cast<std::int64_t*>(slot + offsets_at_), static_cast<std::size_t>(tokens_));
-      for (std::int64_t piece = begin; piece < end; ++piece) {
-        find(piece, 0, offsets);
-        attend_window(input_rows(args, 0, offsets), input_rows(args, 1, offsets), input_rows(args, 2, offsets),
-                      output_rows(args, offsets), factor_, bias(args, piece), slot);
-      }
-    });
+    constexpr std::int64_t kScores = 8192;
+    const std::int64_t scores = tokens_ * tokens_ * grouping_.heads * grouping_.windows;
+    args.workers.parallel_for(batch_ * grouping_.tasks(a_), std::max<std::int64_t>(kScores / scores, 1),
+                              [&](std::int64_t begin, std::int64_t end) {
+                                for (std::int64_t task = begin; task < end; ++task) run_group(args, task);
+                              });
   }
 
  private:
+  void run_group(const KernelArgs& args, std::int64_t task) const {
+    std::byte* const slot = args.scratch + table_bytes() + slot_bytes_ * static_cast<std::size_t>(args.workers.index());
+    const std::int64_t first_head = task % grouping_.head_groups(a_) * grouping_.heads;
+    task /= grouping_.head_groups(a_);
+    const std::int64_t first_window = task % grouping_.column_groups(a_) * grouping_.windows;  // in its row
+    task /= grouping_.column_groups(a_);
+    const std::int64_t across = a_.width / a_.window_w;
+    const std::int64_t down = a_.height / a_.window_h;
+    const std::int64_t window = task % down * across + first_window;
+    const std::int64_t heads = std::min(grouping_.heads, a_.heads - first_head);
+    const std::int64_t windows = std::min(grouping_.windows, across - first_window);
+
+    auto* const offsets = reinterpret_cast<std::int64_t*>(slot + offsets_at_);
+    const std::span rows(offsets, static_cast<std::size_t>(a_.window_h));
+    const std::span columns(offsets + a_.window_h, static_cast<std::size_t>(windows * a_.window_w));
+    const std::int64_t picture = task / down * a_.height * a_.width;
+    std::int64_t y = task % down * a_.window_h + a_.shift_h;
+    for (std::int64_t& row : rows) row = (picture + y++ % a_.height * a_.width) * channels_;
+    std::int64_t x = first_window * a_.window_w + a_.shift_w;
+    for (std::int64_t& column : columns) column = x++ % a_.width * channels_ + first_head * head_channels_;
+    auto* const biases = reinterpret_cast<WindowBias*>(slot + biases_at_);
+    const std::int64_t parts = windows * heads;
+    for (std::int64_t i = 0; i < parts; ++i) biases[i] = bias(args, window + i / heads, first_head + i % heads);
+
+    const WindowGroup group{
+        .rows = rows, .columns = columns, .window_w = a_.window_w, .heads = heads, .channels = head_channels_};
+    attend_windows(group, {args.in[0], is_bf16(0)}, {args.in[1], is_bf16(1)}, {args.in[2], is_bf16(2)},
+                   {args.out[0], is_bf16(3)}, factor_, std::span(biases, static_cast<std::size_t>(parts)), slot);
+  }
+
   float factor_;  // of the scores, times log2 e
-  std::size_t offsets_at_, slot_bytes_;
+  Grouping grouping_;
+  // Within a slot, the scratch of one thread, behind that of attend_windows.
+  std::size_t offsets_at_, biases_at_, slot_bytes_;
 };
 
 class LargeWindowKernel final : public WindowKernel {
@@ -180,6 +225,24 @@ class LargeWindowKernel final : public WindowKernel {
   }
 
  private:
+  // Heads of windows, counted over all of the batch.
+  std::int64_t pieces() const { return batch_ * a_.windows() * a_.heads; }
+
+  // The offsets of so many tokens of a window's head from position `first` on.
+  void find(std::int64_t piece, std::int64_t first, std::span<std::int64_t> offsets) const {
+    const std::int64_t window = piece / a_.heads;
+    const std::int64_t origin =
+        window / a_.windows() * a_.height * a_.width * channels_ + piece % a_.heads * head_channels_;
+    std::int64_t position = first;
+    for (std::int64_t& offset : offsets) offset = origin + a_.token(window % a_.windows(), position++) * channels_;
+  }
+  TokenRows input_rows(const KernelArgs& args, std::size_t i, std::span<const std::int64_t> offsets) const {
+    return {.base = args.in[i], .is_bf16 = is_bf16(i), .offsets = offsets, .channels = head_channels_};
+  }
+  TokenRows output_rows(const KernelArgs& args, std::span<const std::int64_t> offsets) const {
+    return {.base = args.out[0], .is_bf16 = is_bf16(3), .offsets = offsets, .channels = head_channels_};
+  }
+
   // After the table the packed keys and values of all pieces, then a slot for each thread.
   std::size_t slots_at() const { return table_bytes() + tiles_.packed_bytes() * static_cast<std::size_t>(pieces()); }
   std::byte* packed(const KernelArgs& args, std::int64_t piece) const {
@@ -198,7 +261,7 @@ class LargeWindowKernel final : public WindowKernel {
     const std::int64_t first = block * tiles_.block_keys();
     const auto places = offsets(mine, std::min(tiles_.block_keys(), tokens_ - first));
     find(piece, first, places);
-    gather_rows(input_rows(args, keys ? 1 : 2, places), 1, rows, head_channels_);
+    gather_rows(input_rows(args, keys ? 1 : 2, places), rows, head_channels_);
     if (keys) {
       tiles_.pack_keys(rows, block, packed(args, piece));
     } else {
@@ -212,8 +275,8 @@ class LargeWindowKernel final : public WindowKernel {
     const std::int64_t first = tile * tiles_.tile_rows();
     const auto places = offsets(mine, tiles_.rows(tile));
     find(piece, first, places);
-    gather_rows(input_rows(args, 0, places), 1, rows, head_channels_);
-    const WindowBias added = bias(args, piece);
+    gather_rows(input_rows(args, 0, places), rows, head_channels_);
+    const WindowBias added = bias(args, piece / a_.heads % a_.windows(), piece % a_.heads);
     tiles_.run(tile, rows, head_channels_, rows, head_channels_, packed(args, piece), mine,
                [&](std::int64_t first_key, std::int64_t keys, float* scores) {
                  fill_bias(added, first, tiles_.rows(tile), first_key, keys, scores, keys);

@@ -118,25 +118,25 @@ TEST(WindowAttention, Shifts) {
 
 TEST(WindowAttention, TakesABiasThatIsComputed) {
   check_kernel(make_case({.height = 4, .width = 6, .window_h = 2, .window_w = 3, .heads = 2}, false));
-  check_kernel(make_case({.height = 18, .width = 18, .window_h = 18, .window_w = 18, .heads = 2}, false));
+  check_kernel(make_case({.height = 24, .width = 24, .window_h = 24, .window_w = 24, .heads = 2}, false));
 }
 
-// Beyond 256 tokens in a window the kernel goes over blocks of 384 keys.
+// Beyond 512 tokens in a window the kernel goes over blocks of 384 keys.
 TEST(WindowAttention, GoesOverSeveralBlocksOfKeys) {
-  for (const int width : {257, 384, 385, 769}) {
+  for (const int width : {511, 512, 513, 769}) {
     check_kernel(make_case({.height = 1, .width = width, .window_h = 1, .window_w = width, .heads = 2}));
   }
   check_kernel(make_case({.height = 23, .width = 31, .window_h = 23, .window_w = 31, .heads = 2}));
-  check_kernel(make_case({.height = 300, .width = 2, .window_h = 300, .window_w = 1, .bias = false}));
-  check_kernel(make_case({.height = 40,
-                          .width = 40,
-                          .window_h = 20,
-                          .window_w = 20,
-                          .shift_h = 10,
+  check_kernel(make_case({.height = 600, .width = 2, .window_h = 600, .window_w = 1, .bias = false}));
+  check_kernel(make_case({.height = 48,
+                          .width = 48,
+                          .window_h = 24,
+                          .window_w = 24,
+                          .shift_h = 12,
                           .shift_w = 7,
                           .heads = 2,
                           .batch = 2}));
-  check_kernel(make_case({.height = 40, .width = 20, .window_h = 20, .window_w = 20, .shift_h = 10, .bias = false}));
+  check_kernel(make_case({.height = 48, .width = 24, .window_h = 24, .window_w = 24, .shift_h = 12, .bias = false}));
 }
 
 // Without shift and bias, and with one window, it is attention.
@@ -178,7 +178,7 @@ TEST(WindowAttention, LargeWindowsMultiplyInBf16) {
 }
 
 TEST(WindowAttention, HandsNaNOnWithinItsWindow) {
-  for (const int side : {4, 20}) {  // a small and a large window
+  for (const int side : {4, 24}) {  // a small and a large window
     testing::OpCase c =
         make_case({.height = 2 * side, .width = side, .window_h = side, .window_w = side, .channels = 3});
     c.inputs[0].mutable_data<float>()[7] = std::numeric_limits<float>::quiet_NaN();
@@ -189,7 +189,7 @@ TEST(WindowAttention, HandsNaNOnWithinItsWindow) {
 
 // Scores of ±1e4 and more: nothing overflows.
 TEST(WindowAttention, SurvivesLargeScores) {
-  for (const int side : {7, 20}) {
+  for (const int side : {7, 24}) {
     testing::OpCase c = make_case({.height = side, .width = side, .window_h = side, .window_w = side, .shift_h = 3});
     for (Tensor* x : {&c.inputs[0], &c.inputs[1]}) {
       for (float& value : x->mutable_data<float>()) value *= 100;

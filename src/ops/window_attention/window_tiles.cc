@@ -21,17 +21,19 @@ namespace {
 constexpr std::size_t whole_vectors(std::size_t n) { return (n + 15) / 16 * 16; }
 constexpr std::size_t kTileRows = 6;
 
-// Where attend_window has what, in floats.
+// Where attend_windows has what, in floats.
 struct WindowScratch {
   std::size_t tokens, channels, padded_tokens, padded_channels;
-  std::size_t queries, keys, values, scores, sums, end;
+  std::size_t queries, keys, values, turned, scores, sums, end;
 
-  WindowScratch(std::size_t n, std::size_t d)
+  // `parts`: heads of windows.
+  WindowScratch(std::size_t n, std::size_t d, std::size_t parts)
       : tokens(n), channels(d), padded_tokens(whole_vectors(n)), padded_channels(whole_vectors(d)) {
-    queries = 0;                                             // [N,D], before that the keys
-    keys = queries + whole_vectors(n * d);                   // [D,padded N]
-    values = keys + d * padded_tokens;                       // [N,padded D]
-    scores = values + n * padded_channels;                   // [kTileRows,padded N]
+    queries = 0;                                             // [parts,N,D], and in its place the result
+    keys = queries + whole_vectors(parts * n * d);           // [parts,N,D]
+    values = keys + whole_vectors(parts * n * d);            // [parts,N,padded D]
+    turned = values + parts * n * padded_channels;           // the keys of one part, [D,padded N]
+    scores = turned + d * padded_tokens;                     // [kTileRows,padded N]
     sums = scores + kTileRows * padded_tokens + kBiasSlack;  // [kTileRows,padded D]
     end = sums + kTileRows * padded_channels;
   }
@@ -50,47 +52,98 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
-void gather(const TokenRows& rows, float factor, float* to, std::int64_t step) {
+HWY_INLINE V load(D d, const float* from) { return hn::LoadU(d, from); }
+HWY_INLINE V load(D d, const std::uint16_t* from) { return load_bf16(d, from); }
+HWY_INLINE V load(D d, const float* from, std::size_t count) { return load_n(d, from, count); }
+HWY_INLINE V load(D d, const std::uint16_t* from, std::size_t count) { return load_bf16_n(d, from, count); }
+
+// y = f · x
+template <class T>
+HWY_INLINE void copy_scaled(const T* from, V f, float* to, std::size_t count) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
+  std::size_t c = 0;
+  for (; c + lanes <= count; c += lanes) hn::StoreU(hn::Mul(f, load(d, from + c)), d, to + c);
+  if (c < count) store_n(hn::Mul(f, load(d, from + c, count - c)), d, to + c, count - c);
+}
+HWY_INLINE void copy(const float* from, float* to, std::size_t count) {
+  copy_scaled(from, hn::Set(D(), 1.0F), to, count);
+}
+HWY_INLINE void copy(const float* from, std::uint16_t* to, std::size_t count) {
+  const D d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t c = 0;
+  for (; c + lanes <= count; c += lanes) store_bf16(hn::LoadU(d, from + c), d, to + c);
+  if (c < count) store_bf16_n(load_n(d, from + c, count - c), d, to + c, count - c);
+}
+
+void gather(const TokenRows& rows, float* to, std::int64_t step) {
   const auto channels = static_cast<std::size_t>(rows.channels);
-  const V f = hn::Set(d, factor);
+  const V one = hn::Set(D(), 1.0F);
   for (const std::int64_t offset : rows.offsets) {
-    std::size_t c = 0;
     if (rows.is_bf16) {
-      const auto* const from = reinterpret_cast<const std::uint16_t*>(rows.base) + offset;
-      for (; c + lanes <= channels; c += lanes) hn::StoreU(hn::Mul(f, load_bf16(d, from + c)), d, to + c);
-      if (c < channels) store_n(hn::Mul(f, load_bf16_n(d, from + c, channels - c)), d, to + c, channels - c);
+      copy_scaled(reinterpret_cast<const std::uint16_t*>(rows.base) + offset, one, to, channels);
     } else {
-      const auto* const from = reinterpret_cast<const float*>(rows.base) + offset;
-      for (; c + lanes <= channels; c += lanes) hn::StoreU(hn::Mul(f, hn::LoadU(d, from + c)), d, to + c);
-      if (c < channels) store_n(hn::Mul(f, load_n(d, from + c, channels - c)), d, to + c, channels - c);
+      copy_scaled(reinterpret_cast<const float*>(rows.base) + offset, one, to, channels);
     }
     to += step;
   }
 }
 
-// A row of `channels` elements times `factor` to where row `index` is.
-HWY_INLINE void put_row(const float* from, float factor, const TokenRows& rows, std::size_t index) {
-  const D d;
-  const std::size_t lanes = hn::Lanes(d);
-  const auto channels = static_cast<std::size_t>(rows.channels);
-  const V f = hn::Set(d, factor);
+void scatter(const float* from, std::int64_t step, const TokenRows& rows) {
   std::byte* const base = const_cast<std::byte*>(rows.base);
-  std::size_t c = 0;
-  if (rows.is_bf16) {
-    auto* const to = reinterpret_cast<std::uint16_t*>(base) + rows.offsets[index];
-    for (; c + lanes <= channels; c += lanes) store_bf16(hn::Mul(f, hn::LoadU(d, from + c)), d, to + c);
-    if (c < channels) store_bf16_n(hn::Mul(f, load_n(d, from + c, channels - c)), d, to + c, channels - c);
-  } else {
-    auto* const to = reinterpret_cast<float*>(base) + rows.offsets[index];
-    for (; c + lanes <= channels; c += lanes) hn::StoreU(hn::Mul(f, hn::LoadU(d, from + c)), d, to + c);
-    if (c < channels) store_n(hn::Mul(f, load_n(d, from + c, channels - c)), d, to + c, channels - c);
+  const auto channels = static_cast<std::size_t>(rows.channels);
+  for (const std::int64_t offset : rows.offsets) {
+    if (rows.is_bf16) {
+      copy(from, reinterpret_cast<std::uint16_t*>(base) + offset, channels);
+    } else {
+      copy(from, reinterpret_cast<float*>(base) + offset, channels);
+    }
+    from += step;
   }
 }
 
-void scatter(const float* from, std::int64_t step, const TokenRows& rows) {
-  for (std::size_t i = 0; i < rows.offsets.size(); ++i, from += step) put_row(from, 1, rows, i);
+// Calls visit(part, position, offset) for each head of each token, in the order of memory.
+template <class F>
+HWY_INLINE void for_each_part(const WindowGroup& group, const F& visit) {
+  const auto width = static_cast<std::size_t>(group.window_w);
+  const auto heads = static_cast<std::size_t>(group.heads);
+  for (std::size_t y = 0; y < group.rows.size(); ++y) {
+    for (std::size_t j = 0; j < group.columns.size(); ++j) {
+      const std::int64_t offset = group.rows[y] + group.columns[j];
+      for (std::size_t head = 0; head < heads; ++head) {
+        visit(j / width * heads + head, y * width + j % width,
+              offset + static_cast<std::int64_t>(head) * group.channels);
+      }
+    }
+  }
+}
+
+// To rows of `step` elements, [parts,N,step].
+void gather_group(const WindowGroup& group, Tokens x, float factor, float* to, std::size_t step) {
+  const auto channels = static_cast<std::size_t>(group.channels);
+  const auto tokens = static_cast<std::size_t>(group.tokens());
+  const V f = hn::Set(D(), factor);
+  const auto copy_from = [&](const auto* base) HWY_ATTR {
+    for_each_part(group, [&](std::size_t part, std::size_t position, std::int64_t offset) HWY_ATTR {
+      copy_scaled(base + offset, f, to + (part * tokens + position) * step, channels);
+    });
+  };
+  if (x.is_bf16) return copy_from(reinterpret_cast<const std::uint16_t*>(x.base));
+  copy_from(reinterpret_cast<const float*>(x.base));
+}
+
+// From [parts,N,D].
+void scatter_group(const WindowGroup& group, const float* from, Tokens y) {
+  const auto channels = static_cast<std::size_t>(group.channels);
+  const auto tokens = static_cast<std::size_t>(group.tokens());
+  const auto copy_to = [&](auto* base) HWY_ATTR {
+    for_each_part(group, [&](std::size_t part, std::size_t position, std::int64_t offset)
+                             HWY_ATTR { copy(from + (part * tokens + position) * channels, base + offset, channels); });
+  };
+  std::byte* const base = const_cast<std::byte*>(y.base);
+  if (y.is_bf16) return copy_to(reinterpret_cast<std::uint16_t*>(base));
+  copy_to(reinterpret_cast<float*>(base));
 }
 
 // to[i] = from[i] + term for at least `count` elements.
@@ -102,33 +155,48 @@ HWY_INLINE void add_to_row(const float* from, float term, float* to, std::int64_
   }
 }
 
+// One query's row of bias and mask: keys from (key_y,key_x) on, so many to the end of the window's row.
+HWY_INLINE void fill_run(const WindowBias& bias, const float* table, bool across_rows, std::int64_t x,
+                         std::int64_t key_x, std::int64_t count, float* to) {
+  constexpr auto kAcross = static_cast<float>(kAcrossBorder * std::numbers::log2e);
+  const std::int64_t before = std::clamp<std::int64_t>(bias.columns_before - key_x, 0, count);
+  const bool is_before = x < bias.columns_before;
+  add_to_row(table, across_rows || !is_before ? kAcross : 0.0F, to, before);
+  add_to_row(table + before, across_rows || is_before ? kAcross : 0.0F, to + before, count - before);
+}
+
 // Rows overlap what follows them, so they are filled in order.
 void fill(const WindowBias& bias, std::int64_t first_query, std::int64_t queries, std::int64_t first_key,
           std::int64_t keys, float* to, std::int64_t step) {
-  constexpr auto kAcross = static_cast<float>(kAcrossBorder * std::numbers::log2e);
   constexpr float kNever = -1e30F;
   const std::int64_t width = bias.window_w;
-  for (std::int64_t query = first_query; query < first_query + queries; ++query, to += step) {
-    const std::int64_t y = query / width;
-    const std::int64_t x = query % width;
-    std::int64_t key_x = first_key % width;
-    std::int64_t key_y = first_key / width;
+  const bool has_border = bias.rows_before < bias.window_h || bias.columns_before < width;
+  std::int64_t y = first_query / width;
+  std::int64_t x = first_query % width;
+  const std::int64_t first_y = first_key / width;
+  const std::int64_t first_x = first_key % width;
+  for (std::int64_t query = 0; query < queries; ++query, to += step) {
+    const float* table = bias.table + (y - first_y + bias.window_h - 1) * bias.row_step + width - 1 - x;
     float* row = to;
-    for (std::int64_t left = keys; left > 0; key_x = 0, ++key_y) {
-      const float* const table = bias.table + (y - key_y + bias.window_h - 1) * bias.row_step + width - 1 - x;
-      const bool across_rows = (y < bias.rows_before) != (key_y < bias.rows_before);
-      const std::int64_t end = std::min(width, key_x + left);
-      while (key_x < end) {
-        const bool before = key_x < bias.columns_before;
-        const std::int64_t until = before ? std::min(end, bias.columns_before) : end;
-        const bool across = across_rows || (x < bias.columns_before) != before;
-        add_to_row(table + key_x, across ? kAcross : 0.0F, row, until - key_x);
-        row += until - key_x;
-        left -= until - key_x;
-        key_x = until;
+    std::int64_t left = keys;
+    std::int64_t key_x = first_x;
+    for (std::int64_t key_y = first_y; left > 0; ++key_y, table -= bias.row_step) {
+      const std::int64_t count = std::min(width - key_x, left);
+      if (has_border) {
+        const bool across = (y < bias.rows_before) != (key_y < bias.rows_before);
+        fill_run(bias, table + key_x, across, x, key_x, count, row);
+      } else {
+        add_to_row(table + key_x, 0, row, count);
       }
+      row += count;
+      left -= count;
+      key_x = 0;
     }
     std::fill(row, to + step, kNever);
+    if (++x == width) {
+      x = 0;
+      ++y;
+    }
   }
 }
 
@@ -219,33 +287,50 @@ HWY_INLINE float softmax_row(float* row, std::size_t count) {
   return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
-void attend(const TokenRows& q, const TokenRows& k, const TokenRows& v, const TokenRows& y, float factor,
-            const WindowBias& bias, std::byte* scratch) {
-  const WindowScratch at(q.offsets.size(), static_cast<std::size_t>(q.channels));
-  auto* const memory = reinterpret_cast<float*>(scratch);
-  float* const queries = memory + at.queries;
-  float* const keys = memory + at.keys;
-  float* const values = memory + at.values;
+// One head of one window: from queries, keys and values to the result, which takes the queries' place.
+void attend_part(const WindowScratch& at, const WindowBias& bias, float* queries, const float* keys,
+                 const float* values, float* memory) {
+  float* const turned = memory + at.turned;
   float* const scores = memory + at.scores;
   float* const sums = memory + at.sums;
-  gather(k, 1, queries, k.channels);
-  transpose(queries, at.channels, at.tokens, at.channels, keys, at.padded_tokens);
+  const D d;
+  transpose(keys, at.channels, at.tokens, at.channels, turned, at.padded_tokens);
   for (std::size_t c = 0; c < at.channels; ++c) {
-    std::fill(keys + c * at.padded_tokens + at.tokens, keys + (c + 1) * at.padded_tokens, 0.0F);
+    std::fill(turned + c * at.padded_tokens + at.tokens, turned + (c + 1) * at.padded_tokens, 0.0F);
   }
-  gather(v, 1, values, static_cast<std::int64_t>(at.padded_channels));
-  gather(q, factor, queries, q.channels);
   for (std::size_t first = 0; first < at.tokens; first += kTileRows) {
     const std::size_t rows = std::min(kTileRows, at.tokens - first);
+    float* const tile = queries + first * at.channels;
     fill(bias, static_cast<std::int64_t>(first), static_cast<std::int64_t>(rows), 0,
          static_cast<std::int64_t>(at.tokens), scores, static_cast<std::int64_t>(at.padded_tokens));
-    product(rows, queries + first * at.channels, at.channels, keys, at.padded_tokens, at.channels, scores);
+    product(rows, tile, at.channels, turned, at.padded_tokens, at.channels, scores);
     float totals[kTileRows];
     for (std::size_t r = 0; r < rows; ++r) totals[r] = softmax_row(scores + r * at.padded_tokens, at.padded_tokens);
     std::fill_n(sums, rows * at.padded_channels, 0.0F);
     product(rows, scores, at.padded_tokens, values, at.padded_channels, at.tokens, sums);
-    for (std::size_t r = 0; r < rows; ++r) put_row(sums + r * at.padded_channels, 1 / totals[r], y, first + r);
+    for (std::size_t r = 0; r < rows; ++r) {
+      copy_scaled(sums + r * at.padded_channels, hn::Set(d, 1 / totals[r]), tile + r * at.channels, at.channels);
+    }
   }
+}
+
+void attend(const WindowGroup& group, Tokens q, Tokens k, Tokens v, Tokens y, float factor,
+            std::span<const WindowBias> biases, std::byte* scratch) {
+  const WindowScratch at(static_cast<std::size_t>(group.tokens()), static_cast<std::size_t>(group.channels),
+                         biases.size());
+  auto* const memory = reinterpret_cast<float*>(scratch);
+  float* const queries = memory + at.queries;
+  float* const keys = memory + at.keys;
+  float* const values = memory + at.values;
+  gather_group(group, k, 1, keys, at.channels);
+  gather_group(group, v, 1, values, at.padded_channels);
+  gather_group(group, q, factor, queries, at.channels);
+  for (std::size_t part = 0; part < biases.size(); ++part) {
+    const std::size_t row = part * at.tokens;
+    attend_part(at, biases[part], queries + row * at.channels, keys + row * at.channels,
+                values + row * at.padded_channels, memory);
+  }
+  scatter_group(group, queries, y);
 }
 
 }  // namespace
@@ -263,9 +348,7 @@ HWY_EXPORT(attend);
 
 }  // namespace
 
-void gather_rows(const TokenRows& rows, float factor, float* to, std::int64_t step) {
-  HWY_DYNAMIC_DISPATCH(gather)(rows, factor, to, step);
-}
+void gather_rows(const TokenRows& rows, float* to, std::int64_t step) { HWY_DYNAMIC_DISPATCH(gather)(rows, to, step); }
 
 void scatter_rows(const float* from, std::int64_t step, const TokenRows& rows) {
   HWY_DYNAMIC_DISPATCH(scatter)(from, step, rows);
@@ -276,13 +359,14 @@ void fill_bias(const WindowBias& bias, std::int64_t first_query, std::int64_t qu
   HWY_DYNAMIC_DISPATCH(fill)(bias, first_query, queries, first_key, keys, to, step);
 }
 
-std::size_t attend_scratch_bytes(std::int64_t tokens, std::int64_t channels) {
-  return WindowScratch(static_cast<std::size_t>(tokens), static_cast<std::size_t>(channels)).end * sizeof(float);
+std::size_t attend_scratch_bytes(std::int64_t tokens, std::int64_t channels, std::int64_t parts) {
+  const auto size = [](std::int64_t n) { return static_cast<std::size_t>(n); };
+  return WindowScratch(size(tokens), size(channels), size(parts)).end * sizeof(float);
 }
 
-void attend_window(const TokenRows& q, const TokenRows& k, const TokenRows& v, const TokenRows& y, float factor,
-                   const WindowBias& bias, std::byte* scratch) {
-  HWY_DYNAMIC_DISPATCH(attend)(q, k, v, y, factor, bias, scratch);
+void attend_windows(const WindowGroup& group, Tokens q, Tokens k, Tokens v, Tokens y, float factor,
+                    std::span<const WindowBias> biases, std::byte* scratch) {
+  HWY_DYNAMIC_DISPATCH(attend)(group, q, k, v, y, factor, biases, scratch);
 }
 
 }  // namespace weft
