@@ -82,8 +82,8 @@ RandomGraph moved(std::uint64_t seed, const std::map<std::string, Tensor>& direc
 // The derivative along a random direction of all inputs and parameters against central differences of the references:
 // (4·D(h/2) − D(h))/3, whose error is some h⁴; |D(h) − D(h/2)|, which is of order h², bounds it amply. To that comes
 // what rounding in f64 moves the losses by, over h.
+// Some operators have kinks, and a difference across one is no derivative: a smaller step then stays on one side.
 TEST(TorchRandomGraphs, GradientsAreThoseOfTheReferences) {
-  constexpr double kStep = 1e-4;
   const auto engine = load_torch_engine({.dtype = DType::kF64});
   for (std::uint64_t seed = 0; seed < kGraphs; ++seed) {
     const RandomGraph g = random_graph(seed);
@@ -110,16 +110,24 @@ TEST(TorchRandomGraphs, GradientsAreThoseOfTheReferences) {
       return loss_of(evaluate_reference(*there.graph, there.weights, there.inputs), cotangents);
     };
     const auto difference = [&](double h) { return (loss_at(h) - loss_at(-h)) / (2 * h); };
-    const double coarse = difference(kStep);
-    const double fine = difference(kStep / 2);
-    const double want = (4 * fine - coarse) / 3;
     const double loss = loss_at(0);
     double rounding = kF64Rounding * std::abs(loss);
     for (const std::uint64_t noise : {1, 2, 3}) {
       const double there = loss_of(evaluate_rounding(g, kF32Rounding, noise), cotangents);
       rounding = std::max(rounding, testing::kRoundingMargin * std::abs(there - loss) * (kF64Rounding / kF32Rounding));
     }
-    EXPECT_NEAR(got, want, std::abs(fine - coarse) + 3 * rounding / kStep);
+    std::string misfits;
+    bool fits = false;
+    for (const double step : {1e-4, 1e-5, 1e-6}) {
+      const double coarse = difference(step);
+      const double fine = difference(step / 2);
+      const double want = (4 * fine - coarse) / 3;
+      const double tolerance = std::abs(fine - coarse) + 3 * rounding / step;
+      fits = std::abs(got - want) <= tolerance;
+      if (fits) break;
+      misfits += fmt::format("; {} ± {} with steps of {}", want, tolerance, step);
+    }
+    EXPECT_TRUE(fits) << got << misfits;
   }
 }
 

@@ -179,8 +179,8 @@ TEST(Trainer, KeepsRunningStatistics) {
                             auto graph = std::make_unique<Graph>("normed", training);
                             const Scope s(*graph);
                             const Value x = reshape(graph->input("image", {DType::kF32, images}), {images[0], 1});
-                            graph->output("logits",
-                                          mul(batch_norm(x, s["bn"], 0), s.param("w", {2}, init::constant(1))));
+                            const Value normed = batch_norm(x, s["bn"], 0);
+                            graph->output("logits", mul(normed, s.param("w", {2}, init::constant(1))));
                             return graph;
                           },
                       .images = {2, 1, 1, 1},

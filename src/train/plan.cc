@@ -46,6 +46,20 @@ std::vector<bool> multiplying(const Graph& graph) {
   return result;
 }
 
+// Of each branch that may be dropped the number of its block, counted over all stages: branches of one block stand at
+// one place, and behind one another.
+std::vector<int> blocks_of_branches(const Graph& graph) {
+  std::vector<int> blocks;
+  std::string_view previous;
+  for (const int id : graph.inputs().subspan(1)) {
+    const std::string_view name = graph.value(id).name;
+    const std::string_view place = name.substr(0, name.rfind('.'));
+    blocks.push_back(blocks.empty() ? 0 : blocks.back() + (place == previous ? 0 : 1));
+    previous = place;
+  }
+  return blocks;
+}
+
 }  // namespace
 
 double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t warmup, std::int64_t steps) {
@@ -92,13 +106,14 @@ std::vector<TrainedParameter> plan_parameters(const Graph& graph, const Architec
   return parameters;
 }
 
-std::vector<Tensor> draw_branches(const Graph& graph, const Architecture& architecture, double drop_path,
-                                  std::uint64_t seed, std::int64_t epoch, std::int64_t first) {
+std::vector<Tensor> draw_branches(const Graph& graph, double drop_path, std::uint64_t seed, std::int64_t epoch,
+                                  std::int64_t first) {
   std::vector<Tensor> branches;
-  const double blocks = std::max(architecture.depth() - 1, 1);
+  const std::vector<int> blocks = blocks_of_branches(graph);
+  const int last = blocks.empty() ? 0 : std::max(blocks.back(), 1);
   for (std::size_t i = 1; i < graph.inputs().size(); ++i) {
     const Graph::ValueInfo& info = graph.value(graph.inputs()[i]);
-    const double dropped = drop_path * std::max(block_of(info.name, architecture), 0) / blocks;
+    const double dropped = drop_path * blocks[i - 1] / last;
     Tensor branch(info.type);
     std::int64_t sample = first;
     for (float& keep : branch.mutable_data<float>()) {

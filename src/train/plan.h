@@ -31,9 +31,9 @@ std::vector<int> layers_of_parameters(const Graph& graph, const Architecture& ar
 std::vector<TrainedParameter> plan_parameters(const Graph& graph, const Architecture& architecture,
                                               const TrainConfig& config);
 
-/// Fills the inputs of a training graph that drop branches, each element for one sample: 0 with the layer's probability
+/// Fills the inputs of a training graph that drop branches, each element for one sample: 0 with the block's probability
 /// p, else 1/(1 − p). Picture `first` + b of the epoch draws the same whatever batch it is in.
-std::vector<Tensor> draw_branches(const Graph& graph, const Architecture& architecture, double drop_path,
-                                  std::uint64_t seed, std::int64_t epoch, std::int64_t first);
+std::vector<Tensor> draw_branches(const Graph& graph, double drop_path, std::uint64_t seed, std::int64_t epoch,
+                                  std::int64_t first);
 
 }  // namespace weft

@@ -106,7 +106,7 @@ TEST(DrawBranches, DropsMoreTheDeeperAndKeepsTheMean) {
   const auto architecture = small_architecture();
   const auto graph = training_graph(*architecture, {kBatch, 3, 16, 16});
   ASSERT_EQ(graph->inputs().size(), 1U + 2 * 3);
-  const std::vector<Tensor> branches = draw_branches(*graph, *architecture, 0.4, 7, 0, 0);
+  const std::vector<Tensor> branches = draw_branches(*graph, 0.4, 7, 0, 0);
   ASSERT_EQ(branches.size(), 6U);
   const std::array<double, 3> dropped = {0, 0.2, 0.4};
   for (std::size_t i = 0; i < branches.size(); ++i) {
@@ -122,13 +122,27 @@ TEST(DrawBranches, DropsMoreTheDeeperAndKeepsTheMean) {
   }
 }
 
+// Blocks are counted over all stages, as the official code does.
+TEST(DrawBranches, CountsBlocksOverStages) {
+  const auto architecture =
+      find_family("swin").configure({{"depths", {2, 1}}, {"num_heads", {1, 1}}, {"embed_dim", 4}, {"num_classes", 2}});
+  const auto graph = training_graph(*architecture, {1, 3, 56, 56});
+  const std::vector<Tensor> branches = draw_branches(*graph, 1, 7, 0, 0);
+  ASSERT_EQ(branches.size(), 6U);
+  for (const std::size_t first : {0U, 1U}) EXPECT_EQ(branches[first].data<float>()[0], 1);  // never dropped
+  for (const std::size_t middle : {2U, 3U}) {
+    EXPECT_TRUE(branches[middle].data<float>()[0] == 0 || branches[middle].data<float>()[0] == 2);
+  }
+  for (const std::size_t last : {4U, 5U}) EXPECT_EQ(branches[last].data<float>()[0], 0);
+}
+
 TEST(DrawBranches, DependsOnThePictureNotOnTheBatch) {
   const auto architecture = small_architecture();
   const auto whole = training_graph(*architecture, {8, 3, 16, 16});
   const auto half = training_graph(*architecture, {4, 3, 16, 16});
-  const auto all = draw_branches(*whole, *architecture, 0.5, 1, 3, 16);
-  const auto second = draw_branches(*half, *architecture, 0.5, 1, 3, 20);
-  const auto other = draw_branches(*half, *architecture, 0.5, 1, 4, 20);
+  const auto all = draw_branches(*whole, 0.5, 1, 3, 16);
+  const auto second = draw_branches(*half, 0.5, 1, 3, 20);
+  const auto other = draw_branches(*half, 0.5, 1, 4, 20);
   bool differs = false;
   for (std::size_t i = 0; i < all.size(); ++i) {
     for (std::size_t b = 0; b < 4; ++b) {

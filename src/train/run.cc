@@ -226,7 +226,7 @@ class Run {
       passes.push_back(
           {.images = std::move(batch.images),
            .targets = std::move(batch.targets),
-           .branches = draw_branches(*graph_, *model_.architecture, config_.drop_path, config_.seed, batch.epoch,
+           .branches = draw_branches(*graph_, config_.drop_path, config_.seed, batch.epoch,
                                      (batch.step * processes_->world() + processes_->rank()) * config_.batch)});
     }
     const double rate = learning_rate(config_, step_, warmup_, steps_);
