@@ -1,5 +1,6 @@
 #include "verify/module_cases.h"
 
+#include <algorithm>
 #include <array>
 #include <numeric>
 
@@ -10,6 +11,10 @@
 
 namespace weft {
 namespace {
+
+constexpr std::int64_t kMostExtent = 65536;
+// Of what a case shows as a whole matrix, on each side of it.
+constexpr std::int64_t kMostShown = 4096;
 
 // What a builder is given.
 struct Module {
@@ -22,7 +27,21 @@ struct Module {
     require<IoError>(found != inputs.end(), graph.name(), "the case has no input {}", name);
     return found->second;
   }
-  int option(const char* name) const { return config.at(name).get<int>(); }
+  // A whole number of `least` … 65536: no product of three overflows.
+  int option(const char* name, int least = 1) const {
+    const Json& value = config.at(name);
+    require<ConfigError>(value.is_number_integer() && value >= least && value <= kMostExtent, graph.name(),
+                         "{} must be a whole number of {} … {}, got {}", name, least, kMostExtent, value.dump());
+    return value.get<int>();
+  }
+  // An input [B,C,H,W] or [B,H,W,C].
+  Value map(const std::string& name) const {
+    const Value x = input(name);
+    const Shape& shape = x.shape();
+    require<ShapeError>(shape.rank() == 4 && shape.elements() > 0 && std::ranges::max(shape.extents()) <= kMostExtent,
+                        graph.name(), "{} must have four axes of 1 … {}, got {}", name, kMostExtent, shape);
+    return x;
+  }
   Value param(std::string_view name, Shape shape) const {
     return Scope(graph).param(name, std::move(shape), init::constant(0));
   }
@@ -39,14 +58,16 @@ Tensor identity(std::int64_t n, Shape shape) {
 // The matrix of a linear map of [B,N,C] to [B,N',C'], over rows as vectors: [N'·C',N·C].
 template <class F>
 Value dense(const Module& m, std::int64_t n, std::int64_t c, const F& map) {
+  require<ShapeError>(n * c <= kMostShown, m.graph.name(), "a matrix for at most {} values expected, got {} × {}",
+                      kMostShown, n, c);
   const Value columns = map(m.graph.constant(identity(n * c, {n * c, n, c})));
   return permute(reshape(columns, {n * c, columns.shape().elements() / (n * c)}), {1, 0});
 }
 
 // y = A x B, of one picture's positions A and channels B.
 void separable_mlp(const Module& m) {
-  const int n = m.option("N");
-  const int c = m.option("C");
+  const std::int64_t n = m.option("N");
+  const std::int64_t c = m.option("C");
   const Value a = m.param("A", {m.option("N_out"), n});
   const Value b = permute(m.param("B", {c, m.option("C_out")}), {1, 0});
   const auto map = [&](Value x) {
@@ -58,11 +79,11 @@ void separable_mlp(const Module& m) {
 
 // y = U Vᵀ x, over positions and channels as one vector.
 void low_rank_mlp(const Module& m) {
-  const int n = m.option("N");
-  const int c = m.option("C");
-  const int n_out = m.option("N_out");
-  const int c_out = m.option("C_out");
-  const int rank = m.option("rank");
+  const std::int64_t n = m.option("N");
+  const std::int64_t c = m.option("C");
+  const std::int64_t n_out = m.option("N_out");
+  const std::int64_t c_out = m.option("C_out");
+  const std::int64_t rank = m.option("rank");
   const Value u = m.param("U", {n_out * c_out, rank});
   const Value v = permute(m.param("V", {n * c, rank}), {1, 0});
   const auto map = [&](Value x) {
@@ -78,6 +99,8 @@ void low_rank_mlp(const Module& m) {
 Value scores_added(Value table, TokenGrid window) {
   const auto [height, width] = window;
   const std::int64_t heads = table.shape()[0];
+  require<ShapeError>(window.tokens() <= kMostShown, "rmt", "a mask of at most {} tokens expected, got {}", kMostShown,
+                      window.tokens());
   const Value by_distance = reshape(table, {heads, 2 * height - 1, 2 * width - 1});
   std::vector<Value> queries;
   for (std::int64_t y = 0; y < height; ++y) {
@@ -91,8 +114,7 @@ Value scores_added(Value table, TokenGrid window) {
 
 // RMT's attention on a grid [B,H,W,C], and the mask of decays: of the whole grid, or of a column and of a row.
 void masa(const Module& m) {
-  const Value x = m.input("x");
-  require<ShapeError>(x.shape().rank() == 4, m.graph.name(), "x must be [B,H,W,C], got {}", x.shape());
+  const Value x = m.map("x");
   const TokenGrid grid{x.shape()[1], x.shape()[2]};
   const std::int64_t channels = x.shape()[3];
   const Scope s(m.graph);
@@ -118,7 +140,7 @@ Value map_of(Value tokens, const Shape& map) {
 
 // Attention within windows as they are, and shifted.
 void local_attention_windows(const Module& m) {
-  const Shape map = m.input("q").shape();
+  const Shape map = m.map("q").shape();
   const int window = m.option("window_size");
   WindowAttention attributes{.heads = m.option("num_heads"),
                              .height = static_cast<int>(map[2]),
@@ -127,7 +149,7 @@ void local_attention_windows(const Module& m) {
                              .window_w = window};
   const Value bias =
       permute(m.param("relative_position_bias_table", {attributes.bias_entries(), attributes.heads}), {1, 0});
-  for (const int shift : {0, m.option("shift_size")}) {
+  for (const int shift : {0, m.option("shift_size", 0)}) {
     attributes.shift_h = attributes.shift_w = shift;
     m.output(map_of(
         window_attention(tokens_of(m.input("q")), tokens_of(m.input("k")), tokens_of(m.input("v")), bias, attributes),
@@ -137,7 +159,7 @@ void local_attention_windows(const Module& m) {
 
 // Attention to the window around each position: what is outside left out, or zeros.
 void local_attention_sliding(const Module& m) {
-  const Shape map = m.input("q").shape();
+  const Shape map = m.map("q").shape();
   SlidingAttention attributes{.heads = m.option("num_heads"),
                               .kernel_size = m.option("kernel_size"),
                               .height = static_cast<int>(map[2]),
@@ -154,7 +176,7 @@ void local_attention_sliding(const Module& m) {
 
 // DWNet's dynamic depth-wise convolutions, and the kernels that they compute.
 void dynamic_convolution(const Module& m) {
-  const Value x = permute(m.input("x"), {0, 2, 3, 1});
+  const Value x = permute(m.map("x"), {0, 2, 3, 1});
   const auto conv = dwnet::dynamic_conv(x, Scope(m.graph), m.option("kernel_size"), m.option("reduction"));
   m.output(permute(conv.y, {0, 3, 1, 2}));
   m.output(conv.kernels);
@@ -162,11 +184,12 @@ void dynamic_convolution(const Module& m) {
 
 void inhomogeneous_convolution(const Module& m) {
   const int k = m.option("kernel_size");
-  const Value x = permute(m.input("x"), {0, 2, 3, 1});
+  const std::int64_t taps = std::int64_t{k} * k;
+  const Value x = permute(m.map("x"), {0, 2, 3, 1});
   const auto conv = dwnet::inhomogeneous_conv(x, Scope(m.graph), k, m.option("group_channels"));
   m.output(permute(conv.y, {0, 3, 1, 2}));
   const Shape shape = conv.kernels.shape();
-  const Value kernels = reshape(conv.kernels, {shape[0], shape[1], shape[2], shape[3] / (k * k), k, k});
+  const Value kernels = reshape(conv.kernels, {shape[0], shape[1], shape[2], shape[3] / taps, k, k});
   m.output(permute(kernels, {0, 3, 4, 5, 1, 2}));
 }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "kernel/testing/product_types.h"
 #include "models/testing/reference_cases.h"
 
@@ -29,6 +31,51 @@ TEST_P(LocalAttentionGolden, EqualsTheOfficialCode) { testing::expect_equals_off
 INSTANTIATE_TEST_SUITE_P(Cases, LocalAttentionGolden,
                          ::testing::Values("local-attention-op-window", "local-attention-op-sliding"),
                          testing::case_name);
+
+// What a reader of the file gets for one altered option of a case, "no error" for none.
+std::string error_with(const std::string& name, const char* option, const Json& value) {
+  Json meta = Json::parse(std::ifstream(testing::golden(name) / "meta.json"));
+  meta["config"][option] = value;
+  std::map<std::string, TensorType> inputs;
+  for (const auto& [input, about] : meta["inputs"].items()) {
+    inputs.emplace(input, TensorType{DType::kF32, Shape(about["shape"].get<std::vector<std::int64_t>>())});
+  }
+  try {
+    build_module(meta["system"].get<std::string>(), meta["config"], inputs);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Modules, RefuseOptionsThatMakeNone) {
+  const std::vector<std::pair<std::string, std::vector<const char*>>> cases = {
+      {"sep-mlp-op-a", {"N", "C", "N_out", "C_out"}},
+      {"lowrank-mlp-op-a", {"N", "C", "N_out", "C_out", "rank"}},
+      {"masa-op-full", {"num_heads"}},
+      {"masa-op-decomposed", {"num_heads"}},
+      {"local-attention-op-window", {"window_size", "shift_size", "num_heads"}},
+      {"local-attention-op-sliding", {"kernel_size", "num_heads"}},
+      {"ddw-op-k7", {"kernel_size", "reduction"}},
+      {"iddw-op-k7", {"kernel_size", "group_channels"}},
+  };
+  for (const auto& [name, options] : cases) {
+    for (const char* option : options) {
+      for (const Json& value : {Json(0), Json(-1), Json(1e300), Json("7")}) {
+        const std::string error = error_with(name, option, value);
+        const bool allowed = value == 0 && option == std::string("shift_size");
+        EXPECT_EQ(error == "no error", allowed) << name << ' ' << option << ' ' << value << ": " << error;
+        EXPECT_EQ(error.find('\n'), std::string::npos) << error;
+      }
+      EXPECT_NO_THROW(error_with(name, option, 65536)) << "too much, or a graph that no weights fit";
+    }
+  }
+  EXPECT_EQ(error_with("masa-op-full", "num_heads", 0), "[rmt] num_heads must be a whole number of 1 … 65536, got 0");
+  EXPECT_EQ(error_with("masa-op-full", "num_heads", 5),
+            "[rmt] heads of an even number of channels expected, got 24 channels for 5 heads");
+  EXPECT_EQ(error_with("iddw-op-k7", "group_channels", 5), "[dwnet] 12 channels do not make groups of 5");
+  EXPECT_EQ(error_with("ddw-op-k7", "reduction", 11), "[dwnet] 10 channels can not be reduced 11-fold");
+}
 
 }  // namespace
 }  // namespace weft

@@ -1,5 +1,6 @@
 #include "models/dwnet/dynamic_conv.h"
 
+#include "core/format.h"
 #include "ops/ops.h"
 
 namespace weft::dwnet {
@@ -12,6 +13,8 @@ DynamicConv dynamic_conv(Value x, const Scope& s, int kernel_size, std::int64_t 
   const auto guard = s.enter();
   const Shape shape = x.shape();
   const std::int64_t channels = shape[3];
+  require<ShapeError>(reduction >= 1 && reduction <= channels, "dwnet", "{} channels can not be reduced {}-fold",
+                      channels, reduction);
   const Value pooled = mean(reshape(x, {shape[0], shape[1] * shape[2], channels}), 1);
   const Value hidden = relu(batch_norm(pointwise(pooled, s["conv1"], channels / reduction, false), s["bn"]));
   const Value rows = pointwise(hidden, s["conv2"], channels * kernel_size * kernel_size, true);
@@ -23,6 +26,8 @@ DynamicConv dynamic_conv(Value x, const Scope& s, int kernel_size, std::int64_t 
 DynamicConv inhomogeneous_conv(Value x, const Scope& s, int kernel_size, std::int64_t group_channels) {
   const auto guard = s.enter();
   const std::int64_t channels = x.shape()[3];
+  require<ShapeError>(channels >= kReduction && group_channels >= 1 && channels % group_channels == 0, "dwnet",
+                      "{} channels do not make groups of {}", channels, group_channels);
   const Scope reduction = s["conv1"];
   const Value hidden = relu(batch_norm(pointwise(x, reduction[0], channels / kReduction, true), reduction[1]));
   const std::int64_t taps = std::int64_t{kernel_size} * kernel_size;

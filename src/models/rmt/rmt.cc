@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "core/format.h"
 #include "models/drop_path.h"
@@ -39,9 +40,17 @@ Initializer angle_init(std::int64_t channels) {
   });
 }
 
+Value declare_angle(const Scope& s, std::int64_t channels, int heads) {
+  require<ShapeError>(heads >= 1 && channels % (2 * std::int64_t{heads}) == 0, "rmt",
+                      "heads of an even number of channels expected, got {} channels for {} heads", channels, heads);
+  return s.buffer("angle", {channels / heads}, angle_init(channels / heads));
+}
+
 Initializer decay_init(const Masa::Options& o) {
   return init::each([o](std::int64_t head) {
-    return std::log(1 - std::exp2(-o.init_value - o.heads_range * static_cast<double>(head) / o.heads));
+    const double halvings = o.init_value + o.heads_range * static_cast<double>(head) / o.heads;
+    // log(1 − 2^−halvings), which is exact in these forms for the small and for the large.
+    return halvings < 1 ? std::log(-std::expm1(-halvings * std::numbers::ln2)) : std::log1p(-std::exp2(-halvings));
   });
 }
 
@@ -102,7 +111,7 @@ Value stem(const Scope& s, Value image, int channels) {
 }  // namespace
 
 Masa::Masa(const Scope& relpos, std::int64_t channels, const Options& o)
-    : options_(o), angle_(relpos.buffer("angle", {channels / o.heads}, angle_init(channels / o.heads))) {
+    : options_(o), angle_(declare_angle(relpos, channels, o.heads)) {
   const auto guard = relpos.enter();
   const Value decay = reshape(relpos.buffer("decay", {o.heads}, decay_init(o)), {o.heads, 1});
   for (const TokenGrid window : windows()) biases_.push_back(mul(decay, relpos.graph().constant(distances(window))));

@@ -141,6 +141,23 @@ TEST(Rmt, StartsWithTheOfficialDecaysAndAngles) {
   EXPECT_EQ(buffers, 8);
 }
 
+// log(1 − 2^−s), near −∞ and near 0.
+TEST(Rmt, DecaysStartFiniteAtTheEndsOfTheirRange) {
+  for (const auto& [value, want] : {std::pair(1e-30, std::log(1e-30) + std::log(std::log(2))), {64.0, -0x1p-64}}) {
+    Graph graph("decays");
+    const Scope s(graph);
+    const Masa masa(s["Relpos"], 4, {.grid = {2, 2}, .init_value = value, .heads_range = 0});
+    std::mt19937_64 random(1);
+    for (const int id : graph.parameters()) {
+      const Graph::ValueInfo& info = graph.value(id);
+      if (!info.name.ends_with("decay")) continue;
+      std::vector<float> decay(1);
+      info.initializer(decay, random);
+      EXPECT_FLOAT_EQ(decay[0], static_cast<float>(want));
+    }
+  }
+}
+
 TEST(Rmt, EqualsTheOfficialCode) { testing::expect_equals_official("rmt-tiny", 4); }
 
 TEST(Rmt, InFewerBitsIsWithinTheRoundingErrorToExpect) {
