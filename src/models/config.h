@@ -2,7 +2,10 @@
 // (core/options.h makes JSON of them), and names its family, `kFamily`; everything else follows.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <span>
@@ -31,6 +34,14 @@ inline void number_to_list(Json& options, const char* name, std::size_t count) {
   if (option != options.end() && option->is_number()) *option = Json(Json::array_t(count, *option));
 }
 
+/// Where official code has two names for an option, `from` becomes `to`.
+inline void rename_option(Json& options, const char* from, const char* to) {
+  const auto option = options.find(from);
+  if (option == options.end()) return;
+  options[to] = Json(*option);
+  options.erase(from);
+}
+
 /// Official options without those `names` that are not the network's: what a case was run on, what only training reads.
 inline Json official_options(const Json& model, std::string_view family, std::initializer_list<const char*> names) {
   require<ConfigError>(model.is_object(), family, "the official configuration must be a JSON object, got {}",
@@ -38,6 +49,35 @@ inline Json official_options(const Json& model, std::string_view family, std::in
   Json options = model;
   for (const char* name : names) options.erase(name);
   return options;
+}
+
+/// `ratio` times `channels`, whole. A ratio read off a checkpoint, hidden/channels, may be rounded down: the product
+/// must not be.
+inline int hidden_channels(int channels, double ratio) {
+  return static_cast<int>(std::clamp(std::floor(channels * ratio + 1e-6), 0.0, 0x1p30));
+}
+
+/// Of a family that reads square patches: patch_size, img_size, in_chans and num_classes. The upper bounds keep every
+/// product of extents far from overflow. `whole_patches`: the picture must consist of them.
+template <class C>
+void check_pictures(const C& c, RangeCheck& check, bool whole_patches = true) {
+  check.within(c.patch_size, 1, 1024, "patch_size");
+  for (const int side : c.img_size) {
+    check.within(side, 1, 65536, "img_size");
+    check.expect(c.patch_size < 1 || !whole_patches || side % c.patch_size == 0, "img_size",
+                 fmt::format("a multiple of the patch_size {}, got {}", c.patch_size, side));
+  }
+  check.within(c.in_chans, 1, 4096, "in_chans");
+  check.within(c.num_classes, 0, 1 << 24, "num_classes");
+}
+
+/// Where weights mix tokens, their sizes grow with the square of the number of patches.
+template <class C>
+void check_patches(const C& c, RangeCheck& check) {
+  constexpr std::int64_t kMost = 16384;
+  const std::int64_t patch = std::max(c.patch_size, 1);
+  const std::int64_t patches = (c.img_size[0] / patch) * (c.img_size[1] / patch);
+  check.expect(patches <= kMost, "img_size", fmt::format("of at most {} patches, got {}", kMost, patches));
 }
 
 /// What an Architecture owes to its Config alone; a family derives its own from it. C has kFamily, kBlocks

@@ -86,13 +86,33 @@ class Recogniser {
     if (layout_.has(head)) return found_extent(&C::num_classes, head, 2, 0);
     found(&C::num_classes, 0, fmt::format("no {}: a bare backbone", layout_.in_file(head)));
   }
+  /// From the norms "norm0", "norm1", … that detection code has behind the stages whose maps it gives. After depths.
+  void found_out_indices() {
+    std::vector<int> normed;
+    for (int i = 0; i < static_cast<int>(config_.depths.size()); ++i) {
+      if (layout_.has(fmt::format("norm{}.weight", i))) normed.push_back(i);
+    }
+    std::string reason =
+        fmt::format("{} {}", layout_.in_file("norm*.weight"), normed.empty() ? "are absent" : "are there");
+    found(&C::out_indices, std::move(normed), std::move(reason));
+  }
+  /// From tensor `name`, a map [1,C,H,W] of positions of patches. After patch_size.
+  void found_img_size(std::string_view name) {
+    const auto side = [&](int axis) {
+      return pixels(std::int64_t{layout_.extent(name, 4, axis)} * config_.patch_size);
+    };
+    found(&C::img_size, {side(2), side(3)}, shape_of(name));
+  }
+  /// That of square pictures of `side` pixels, however many these are: validate bounds them.
+  void assume_square(std::int64_t side, std::string reason) {
+    assumed(&C::img_size, {pixels(side), pixels(side)}, std::move(reason));
+  }
   /// From tensor `name`, which has `positions` of patches. Which grid the patches make, only a square number tells.
   /// After patch_size.
   void assume_img_size(std::string_view name, int positions) {
     const std::int64_t side = layout_.square_side(name, positions, overridden("img_size"));
-    const int pixels = static_cast<int>(std::min<std::int64_t>(side * config_.patch_size, 1 << 24));
-    assumed(&C::img_size, {pixels, pixels},
-            fmt::format("{} has {} positions of patches, taken as a square", layout_.in_file(name), positions));
+    assume_square(side * config_.patch_size,
+                  fmt::format("{} has {} positions of patches, taken as a square", layout_.in_file(name), positions));
   }
 
   std::string shape_of(std::string_view name) const { return fmt::format("shape of {}", layout_.in_file(name)); }
@@ -111,6 +131,8 @@ class Recogniser {
   }
 
  private:
+  static int pixels(std::int64_t side) { return static_cast<int>(std::min<std::int64_t>(side, 1 << 24)); }
+
   template <class T>
   void note(T C::*option, T value, std::string reason, bool assumed) {
     config_.*option = std::move(value);

@@ -1,7 +1,6 @@
 #include "models/config.h"
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
 
 #include "core/format.h"
@@ -75,19 +74,11 @@ void check_kernels(const Config& c, RangeCheck& check) {
 
 }  // namespace
 
-// A ratio read off a checkpoint, hidden/channels, may be rounded down: the product must not be.
-int Config::hidden(int stage) const { return static_cast<int>(std::floor(channels(stage) * mlp_ratio + 1e-6)); }
+int Config::hidden(int stage) const { return hidden_channels(channels(stage), mlp_ratio); }
 
 void validate(const Config& c) {
   RangeCheck check;
-  check.within(c.patch_size, 1, 1024, "patch_size");
-  for (const int side : c.img_size) {
-    check.within(side, 1, 65536, "img_size");
-    check.expect(c.patch_size < 1 || !c.ape || side % c.patch_size == 0, "img_size",
-                 fmt::format("a multiple of the patch_size {}, got {}", c.patch_size, side));
-  }
-  check.within(c.in_chans, 1, 4096, "in_chans");
-  check.within(c.num_classes, 0, 1 << 24, "num_classes");
+  check_pictures(c, check, c.ape);
   check.within(c.embed_dim, 1, kWidest, "embed_dim");
   check.expect(c.mlp_ratio > 0 && c.mlp_ratio <= 64 && (c.embed_dim > kWidest || c.hidden(0) >= 1), "mlp_ratio",
                fmt::format("above 0 … 64, with a hidden layer of at least 1, got {}", c.mlp_ratio));

@@ -68,19 +68,10 @@ void read_kernels(const Layout& layout, Recogniser<Config>& r, const Json& overr
   r.found(&Config::window_size, side, r.shape_of(of_pictures));
 }
 
-void read_options(const Layout& layout, Recogniser<Config>& r) {
+void read_options(Recogniser<Config>& r) {
   r.found_presence(&Config::patch_norm, "patch_embed.norm.weight");
-  std::vector<int> normed;
-  for (int i = 0; i < r.config().stages(); ++i) {
-    if (layout.has(fmt::format("norm{}.weight", i))) normed.push_back(i);
-  }
-  r.found(&Config::out_indices, normed,
-          fmt::format("{} {}", layout.in_file("norm*.weight"), normed.empty() ? "are absent" : "are there"));
-  if (layout.has("head.weight")) {
-    r.found_extent(&Config::num_classes, "head.weight", 2, 0);
-  } else {
-    r.found(&Config::num_classes, 0, fmt::format("no {}: a bare backbone", layout.in_file("head.weight")));
-  }
+  r.found_out_indices();
+  r.found_classes("head.weight");
 }
 
 // Only a position embedding has a size.
@@ -88,12 +79,7 @@ void read_size(const Layout& layout, Recogniser<Config>& r) {
   constexpr std::string_view kPositions = "absolute_pos_embed";
   r.found_presence(&Config::ape, kPositions);
   if (!r.config().ape) return r.assumed(&Config::img_size, {224, 224}, "nothing depends on it");
-  const int patch = r.config().patch_size;
-  if (r.config().is_detection()) {
-    return r.found(&Config::img_size,
-                   {layout.extent(kPositions, 4, 2) * patch, layout.extent(kPositions, 4, 3) * patch},
-                   r.shape_of(kPositions));
-  }
+  if (r.config().is_detection()) return r.found_img_size(kPositions);
   r.assume_img_size(kPositions, layout.extent(kPositions, 3, 1));
 }
 
@@ -106,7 +92,7 @@ std::optional<Recognition> recognise(const TensorIndex& tensors, const Json& ove
   Recogniser<Config> r(*layout, overrides);
   read_shapes(*layout, r);
   read_kernels(*layout, r, overrides);
-  read_options(*layout, r);
+  read_options(r);
   read_size(*layout, r);
   return r.done(layout->renamed(""), layout->named({"num_batches_tracked"}));
 }
@@ -117,16 +103,11 @@ std::optional<Config> from_official(std::string_view system, const Json& model, 
   if (is_detection) system.remove_suffix(kDetection.size());
   constexpr std::array<std::string_view, 3> kSystems = {"dwnet-dw", "dwnet-ddw", "dwnet-iddw"};
   if (std::ranges::find(kSystems, system) == kSystems.end()) return std::nullopt;
-  require<ConfigError>(model.is_object(), Config::kFamily, "the official configuration must be a JSON object, got {}",
-                       model.type_name());
-  Json options = model;
-  if (options.contains("pretrain_img_size")) options["img_size"] = options["pretrain_img_size"];
-  number_to_list(options, "img_size", 2);
   // Not the network's: what a case was run on, and what only training reads.
-  for (const char* name :
-       {"input", "pretrain_img_size", "drop_rate", "drop_path_rate", "frozen_stages", "use_checkpoint"}) {
-    options.erase(name);
-  }
+  Json options = official_options(model, Config::kFamily,
+                                  {"input", "drop_rate", "drop_path_rate", "frozen_stages", "use_checkpoint"});
+  rename_option(options, "pretrain_img_size", "img_size");
+  number_to_list(options, "img_size", 2);
   if (options.contains("inhomo_heads") && options["inhomo_heads"].is_null()) options.erase("inhomo_heads");
   Config config;
   if (is_detection) {

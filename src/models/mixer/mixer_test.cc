@@ -66,6 +66,8 @@ TEST(Mixer, RefusesValuesThatMakeNoNetwork) {
   };
   EXPECT_EQ(error_of({}), "no error");
   EXPECT_EQ(error_of({.img_size = {230, 224}}), "[mixer] img_size must be a multiple of the patch_size 16, got 230");
+  EXPECT_EQ(error_of({.img_size = {65536, 65536}, .patch_size = 1}),
+            "[mixer] img_size must be of at most 16384 patches, got 4294967296");
   EXPECT_EQ(error_of({.embed_dim = 0, .depth = 0}),
             "[mixer] embed_dim must be 1 … 65536, got 0; num_blocks must be 1 … 1024, got 0; mlp_ratio must be above 0 "
             "… 64, with hidden layers of at least 1, got 0.5; mlp_ratio must be above 0 … 64, with hidden layers of at "

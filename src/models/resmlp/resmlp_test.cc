@@ -56,6 +56,8 @@ TEST(ResMlp, RefusesValuesThatMakeNoNetwork) {
   };
   EXPECT_EQ(error_of({}), "no error");
   EXPECT_EQ(error_of({.img_size = {224, 230}}), "[resmlp] img_size must be a multiple of the patch_size 16, got 230");
+  EXPECT_EQ(error_of({.img_size = {65536, 65536}, .patch_size = 1}),
+            "[resmlp] img_size must be of at most 16384 patches, got 4294967296");
   EXPECT_EQ(error_of({.depth = 0, .init_scale = -1}),
             "[resmlp] depth must be 1 … 1024, got 0; init_scale must be 0 … 1, got -1");
 }

@@ -1,7 +1,5 @@
 #include "models/config.h"
 
-#include <cmath>
-
 #include "core/format.h"
 #include "models/rmt/rmt.h"
 
@@ -70,10 +68,7 @@ class StageCheck {
 
 }  // namespace
 
-// A ratio read off a checkpoint, hidden/embed_dim, may be rounded down: the product must not be.
-int Config::hidden(std::size_t stage) const {
-  return static_cast<int>(std::floor(embed_dims[stage] * mlp_ratios[stage] + 1e-6));
-}
+int Config::hidden(std::size_t stage) const { return hidden_channels(embed_dims[stage], mlp_ratios[stage]); }
 
 void validate(const Config& c) {
   RangeCheck check;

@@ -22,25 +22,26 @@ void read_stages(const Layout& layout, Recogniser<Config>& r, int stages) {
   const auto channels = [&](const std::string& stage) {
     return layout.extent(stage + "blocks.0.retention.q_proj.weight", 2, 0);
   };
-  r.found(&Config::embed_dims, by_stage<int>(stages, channels), "shapes of layers.*.blocks.0.retention.q_proj.weight");
+  r.found(&Config::embed_dims, by_stage<int>(stages, channels),
+          r.shape_of("layers.*.blocks.0.retention.q_proj.weight"));
   r.found(
       &Config::depths,
       by_stage<int>(
           stages, [&](const std::string& stage) { return layout.count(stage + "blocks", "retention.q_proj.weight"); }),
-      "numbers of layers.*.blocks.*");
+      fmt::format("number of {}", layout.in_file("layers.*.blocks.*")));
   r.found(&Config::num_heads,
           by_stage<int>(stages, [&](const std::string& stage) { return layout.extent(stage + "Relpos.decay", 1, 0); }),
-          "shapes of layers.*.Relpos.decay");
+          r.shape_of("layers.*.Relpos.decay"));
   r.found(&Config::mlp_ratios,
           by_stage<double>(stages,
                            [&](const std::string& stage) {
                              return static_cast<double>(layout.extent(stage + "blocks.0.ffn.fc1.weight", 2, 0)) /
                                     channels(stage);
                            }),
-          "shapes of layers.*.blocks.0.ffn.fc1.weight");
+          r.shape_of("layers.*.blocks.0.ffn.fc1.weight"));
   r.found(&Config::layerscales,
           by_stage<bool>(stages, [&](const std::string& stage) { return layout.has(stage + "blocks.0.gamma_1"); }),
-          "which of layers.*.blocks.0.gamma_1 are there");
+          fmt::format("which of {} are there", layout.in_file("layers.*.blocks.0.gamma_1")));
 }
 
 // What leaves no trace is as in the published model of these extents.
@@ -69,11 +70,11 @@ void assume_the_rest(Recogniser<Config>& r, std::size_t stages) {
 std::optional<Recognition> recognise(const TensorIndex& tensors, const Json& overrides) {
   const auto layout = Layout::find(tensors, Config::kFamily, {kDecay, kStem, kQuery});
   if (!layout) return std::nullopt;
-  require<UnsupportedError>(!layout->has("aux_head.weight"), Config::kFamily,
-                            "{} is there: models trained with token labels, "
-                            "which add the largest of all tokens' own "
-                            "logits, are not supported",
-                            layout->in_file("aux_head.weight"));
+  require<UnsupportedError>(
+      !layout->has("aux_head.weight"), Config::kFamily,
+      "{} is there: models trained with token labels, which add the largest of all tokens' own logits, "
+      "are not supported",
+      layout->in_file("aux_head.weight"));
   Recogniser<Config> r(*layout, overrides);
   const int stages = layout->count("layers", "Relpos.decay");
   r.found_extent(&Config::in_chans, kStem, 4, 1);

@@ -1,7 +1,5 @@
 #include "models/config.h"
 
-#include <cmath>
-
 #include "core/format.h"
 #include "models/swin/swin.h"
 
@@ -72,21 +70,12 @@ int Config::window(int stage) const {
   return std::min(window_size, side);
 }
 
-// A ratio read off a checkpoint, hidden/channels, may be rounded down: the product must not be.
-int Config::hidden(int stage) const { return static_cast<int>(std::floor(channels(stage) * mlp_ratio + 1e-6)); }
+int Config::hidden(int stage) const { return hidden_channels(channels(stage), mlp_ratio); }
 
 void validate(const Config& c) {
   RangeCheck check;
-  // The upper bounds keep every product of extents far from overflow.
   check.within(c.version, 1, 2, "version");
-  check.within(c.patch_size, 1, 1024, "patch_size");
-  for (const int side : c.img_size) {
-    check.within(side, 1, 65536, "img_size");
-    check.expect(c.patch_size < 1 || side % c.patch_size == 0, "img_size",
-                 fmt::format("a multiple of the patch_size {}, got {}", c.patch_size, side));
-  }
-  check.within(c.in_chans, 1, 4096, "in_chans");
-  check.within(c.num_classes, 0, 1 << 24, "num_classes");
+  check_pictures(c, check);
   check.within(c.embed_dim, 1, 8192, "embed_dim");
   check.within(c.stages(), 1, 8, "number of depths");
   for (const int depth : c.depths) check.within(depth, 1, 1024, "depths");

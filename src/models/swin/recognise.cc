@@ -1,5 +1,6 @@
 // From the tensors of a checkpoint, or from the official code's configuration, to a Config.
 #include <algorithm>
+#include <cmath>
 
 #include "core/format.h"
 #include "models/recogniser.h"
@@ -29,6 +30,14 @@ void read_stages(const Layout& layout, Recogniser<Config>& r) {
   r.found(&Config::num_heads, heads, r.shape_of(fmt::format("layers.*.blocks.0.{}", first ? kTable : kTemperature)));
 }
 
+// Side of the windows that the mask [N,w²,w²] of a stage's first shifted block is for; 0 where it is no such mask.
+int mask_window(const Layout& layout, int stage) {
+  const std::string mask = in_block(stage, "attn_mask", 1);
+  const int tokens = layout.extent(mask, 3, 1);
+  const int side = static_cast<int>(std::lround(std::sqrt(tokens)));
+  return side * side == tokens && layout.extent(mask, 3, 2) == tokens ? side : 0;
+}
+
 // Side of a stage's windows, of whose offsets there are (2w − 1)²; 0 when the file does not tell.
 int window_of(const Layout& layout, int stage) {
   if (layout.has(in_block(stage, kTable))) {
@@ -37,13 +46,15 @@ int window_of(const Layout& layout, int stage) {
     while ((2 * window - 1) < entries / (2 * window - 1)) ++window;
     return window;
   }
-  return layout.has(in_block(stage, kOffsets)) ? (layout.extent(in_block(stage, kOffsets), 4, 1) + 1) / 2 : 0;
+  if (layout.has(in_block(stage, kOffsets))) return (layout.extent(in_block(stage, kOffsets), 4, 1) + 1) / 2;
+  return layout.has(in_block(stage, "attn_mask", 1)) ? mask_window(layout, stage) : 0;
 }
 
 void read_windows(const Layout& layout, Recogniser<Config>& r) {
   const int window = window_of(layout, 0);
   if (window > 0) {
-    r.found(&Config::window_size, window, r.shape_of(in_block(0, r.config().version == 1 ? kTable : kOffsets)));
+    const std::string offsets = in_block(0, r.config().version == 1 ? kTable : kOffsets);
+    r.found(&Config::window_size, window, r.shape_of(layout.has(offsets) ? offsets : in_block(0, "attn_mask", 1)));
   } else {
     r.assumed(&Config::window_size, 8, fmt::format("{} is absent", layout.in_file(in_block(0, kOffsets))));
   }
@@ -63,54 +74,38 @@ void read_shapes(const Layout& layout, Recogniser<Config>& r) {
           r.shape_of(hidden));
 }
 
-void read_options(const Layout& layout, Recogniser<Config>& r) {
+void read_options(Recogniser<Config>& r) {
   r.found_presence(&Config::qkv_bias, in_block(0, r.config().version == 1 ? "attn.qkv.bias" : "attn.q_bias"));
   r.found_presence(&Config::ape, "absolute_pos_embed");
   r.found_presence(&Config::patch_norm, "patch_embed.norm.weight");
-  std::vector<int> normed;
-  for (int i = 0; i < r.config().stages(); ++i) {
-    if (layout.has(fmt::format("norm{}.weight", i))) normed.push_back(i);
-  }
-  r.found(&Config::out_indices, normed,
-          fmt::format("{} {}", layout.in_file("norm*.weight"), normed.empty() ? "are absent" : "are there"));
-  if (layout.has("head.weight")) {
-    r.found_extent(&Config::num_classes, "head.weight", 2, 0);
-  } else {
-    r.found(&Config::num_classes, 0, fmt::format("no {}: a bare backbone", layout.in_file("head.weight")));
-  }
+  r.found_out_indices();
+  r.found_classes("head.weight");
 }
 
 // What tells the size of pictures: the position embedding, the mask of the first shifted block, or the windows of the
 // last stage, which in the published models are as large as the grid is there.
 void read_size(const Layout& layout, Recogniser<Config>& r) {
   constexpr std::string_view kPositions = "absolute_pos_embed";
-  const int patch = r.config().patch_size;
-  const bool given = r.overridden("img_size");
-  const auto square = [&](std::int64_t side, const std::string& reason) {
-    const int pixels = static_cast<int>(std::min<std::int64_t>(side, 1 << 24));
-    r.assumed(&Config::img_size, {pixels, pixels}, reason);
-  };
+  const std::int64_t patch = r.config().patch_size;
   if (r.config().is_detection()) {
     if (!layout.has(kPositions)) return r.assumed(&Config::img_size, {224, 224}, "nothing depends on it");
-    return r.found(&Config::img_size,
-                   {layout.extent(kPositions, 4, 2) * patch, layout.extent(kPositions, 4, 3) * patch},
-                   r.shape_of(kPositions));
+    return r.found_img_size(kPositions);
   }
   const std::string mask = in_block(0, "attn_mask", 1);
-  if (r.config().ape) {
-    const int count = layout.extent(kPositions, 3, 1);
-    return square(std::int64_t{layout.square_side(kPositions, count, given)} * patch,
-                  fmt::format("{} has {} positions, taken as a square", layout.in_file(kPositions), count));
-  }
+  if (r.config().ape) return r.assume_img_size(kPositions, layout.extent(kPositions, 3, 1));
   if (layout.has(mask)) {
     const int count = layout.extent(mask, 3, 0);
-    return square(std::int64_t{layout.square_side(mask, count, given)} * r.config().window_size * patch,
-                  fmt::format("{} has {} windows, taken as a square", layout.in_file(mask), count));
+    const std::int64_t window = mask_window(layout, 0);
+    require<WeightError>(window > 0 && window == window_of(layout, 0), Config::kFamily,
+                         "{} must be [N,w²,w²] for windows of {}, got {}", layout.in_file(mask), window_of(layout, 0),
+                         layout.tensor(mask)->shape);
+    return r.assume_square(layout.square_side(mask, count, r.overridden("img_size")) * window * patch,
+                           fmt::format("{} has {} windows, taken as a square", layout.in_file(mask), count));
   }
   const int last = r.config().stages() - 1;
   const int window = std::max(window_of(layout, last), 1);
-  square((std::int64_t{window} << std::min(last, 8)) * patch,
-         fmt::format("the last stage has windows of {0} x {0}, taken for its grid", window));
+  r.assume_square((std::int64_t{window} << std::min(last, 8)) * patch,
+                  fmt::format("the last stage has windows of {0} x {0}, taken for its grid", window));
 }
 
 }  // namespace
@@ -123,23 +118,19 @@ std::optional<Recognition> recognise(const TensorIndex& tensors, const Json& ove
   read_stages(*layout, r);
   read_shapes(*layout, r);
   read_windows(*layout, r);
-  read_options(*layout, r);
+  read_options(r);
   read_size(*layout, r);
   return r.done(layout->renamed(""), layout->named({"attn_mask", "relative_position_index", "relative_coords_table"}));
 }
 
 std::optional<Config> from_official(std::string_view system, const Json& model, const TensorIndex&) {
   if (system != "swin" && system != "swinv2" && system != "swin-det") return std::nullopt;
-  require<ConfigError>(model.is_object(), Config::kFamily, "the official configuration must be a JSON object, got {}",
-                       model.type_name());
-  Json options = model;
-  if (options.contains("pretrain_img_size")) options["img_size"] = options["pretrain_img_size"];
-  number_to_list(options, "img_size", 2);
   // Not the network's: what a case was run on, and what only training reads.
-  for (const char* name : {"input", "pretrain_img_size", "drop_rate", "attn_drop_rate", "drop_path_rate",
-                           "frozen_stages", "use_checkpoint", "fused_window_process"}) {
-    options.erase(name);
-  }
+  Json options = official_options(model, Config::kFamily,
+                                  {"input", "drop_rate", "attn_drop_rate", "drop_path_rate", "frozen_stages",
+                                   "use_checkpoint", "fused_window_process"});
+  rename_option(options, "pretrain_img_size", "img_size");
+  number_to_list(options, "img_size", 2);
   Config config;
   config.version = system == "swinv2" ? 2 : 1;
   if (system == "swin-det") {

@@ -214,6 +214,35 @@ TEST(Swin, RecognisesTheOfficialLayouts) {
   EXPECT_EQ(load("swin-w7-ape", {{"img_size", "[28,56]"}}).classes(), 5);
 }
 
+// A mask of few bytes can not make the picture a large one.
+TEST(Swin, TellsThePictureByMasksOfItsWindows) {
+  const auto [family, preset] = find_preset("swin_t");
+  const auto graph = build_graph(*family->configure(preset->config), {1, 3, 224, 224}, {});
+  TensorIndex tensors;
+  for (const int id : graph->parameters()) tensors.emplace(graph->value(id).name, graph->value(id).type);
+  TensorType& mask = tensors["layers.0.blocks.1.attn_mask"];
+  mask = {DType::kF32, {16, 49, 49}};
+  EXPECT_EQ(recognise(tensors, Json::object())->config["img_size"], Json({112, 112}));
+  for (const Shape& other : {Shape{1 << 24, 1, 1}, Shape{16, 49, 1}, Shape{16, 48, 48}}) {
+    mask.shape = other;
+    EXPECT_THROW(recognise(tensors, Json::object()), WeightError) << other.str();
+  }
+}
+
+// A detection file tells the pictures' size by its position embedding, but not beyond what validate refuses.
+TEST(Swin, ExtentsOfPositionsDoNotOverflow) {
+  const Config config{.num_classes = 0, .ape = true, .out_indices = {0, 1, 2, 3}};
+  const Family& family = find_family(Config::kFamily);
+  const auto graph = build_graph(*family.configure(config_to_json(config)), {1, 3, 224, 224}, {});
+  TensorIndex tensors;
+  for (const int id : graph->parameters()) tensors.emplace(graph->value(id).name, graph->value(id).type);
+  tensors.at("absolute_pos_embed").shape = {1, 96, 1 << 24, 1};
+  tensors.at("patch_embed.proj.weight").shape = {96, 3, 1024, 1024};
+  const auto recognition = recognise(tensors, Json::object());
+  EXPECT_EQ(recognition->config["img_size"], Json({1 << 24, 1024}));
+  EXPECT_THROW(family.configure(recognition->config), ConfigError);
+}
+
 // A file of a published size, of which the last stage's windows tell the pictures' size.
 TEST(Swin, RecognisesPublishedSizesBehindAPrefix) {
   for (const char* name : {"swin_t", "swin_l_384", "swinv2_b_w12to24", "swinv2_t_w16"}) {
