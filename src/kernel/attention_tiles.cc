@@ -5,12 +5,12 @@
 #include <utility>
 
 #include "kernel/onednn.h"
+#include "kernel/scratch.h"
 
 namespace weft {
 namespace {
 
 std::int64_t quotient_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Rows of a tile of queries: few enough for scores and accumulators to stay in the second-level cache, many enough to
 // make use of the packed keys; and some tiles for each thread.

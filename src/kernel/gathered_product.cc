@@ -2,17 +2,21 @@
 
 #include <array>
 
+#include "kernel/scratch.h"
+
 namespace weft {
 
 GatheredProduct::GatheredProduct(const Tensor& weight, const Tensor* bias, std::int64_t rows,
-                                 const KernelRequest& request)
-    : rows_(rows), k_(weight.shape()[1]), product_(weight, bias, request.precision, *request.packs) {
+                                 const KernelRequest& request, const onednn::Arrangement& arrangement)
+    : rows_(rows),
+      k_(weight.elements() / weight.shape()[0]),
+      product_(weight, bias, request.precision, *request.packs, arrangement) {
   if (request.precision != DType::kF32) encoder_ = make_encoder(request.precision, rows, k_);
 }
 
 void GatheredProduct::set_tile_rows(std::int64_t rows) {
   product_.set_rows(rows_, rows);
-  const auto bytes = [rows](std::size_t row) { return (static_cast<std::size_t>(rows) * row + 63) / 64 * 64; };
+  const auto bytes = [rows](std::size_t row) { return whole_lines(static_cast<std::size_t>(rows) * row); };
   gathered_bytes_ = bytes(static_cast<std::size_t>(k_) * sizeof(float));
   encoded_bytes_ = encoder_ ? bytes(static_cast<std::size_t>(k_) * size_of(product_.precision())) : 0;
   scale_bytes_ = encoder_ ? bytes(sizeof(RowScale)) : 0;

@@ -14,8 +14,9 @@ namespace weft {
 /// product multiplies fewer bits.
 class GatheredProduct {
  public:
-  /// As onednn::Product; W is [N,K], of `rows` in all.
-  GatheredProduct(const Tensor& weight, const Tensor* bias, std::int64_t rows, const KernelRequest& request);
+  /// As onednn::Product, of `rows` in all.
+  GatheredProduct(const Tensor& weight, const Tensor* bias, std::int64_t rows, const KernelRequest& request,
+                  const onednn::Arrangement& arrangement = {});
 
   /// See RowKernel.
   void set_tile_rows(std::int64_t rows);

@@ -7,6 +7,7 @@
 
 #include "core/format.h"
 #include "kernel/onednn_engine.h"
+#include "kernel/scratch.h"
 
 namespace weft::onednn {
 namespace {
@@ -24,8 +25,6 @@ Types types_of(DType precision) {
   if (precision == DType::kI8) return {Type::u8, Type::s8};
   return {Type::f32, Type::f32};
 }
-
-std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // W [N,K] rounded to 8 bits, and per row its scale and Σ of the rounded row, [2,N].
 struct Rounded {
@@ -117,23 +116,27 @@ struct Product::Impl {
     return {dnnl::matmul(pd), pd.src_desc(), pd.dst_desc(), pd.scratchpad_desc()};
   }
 
-  void pack(const Tensor& source, PackCache& packs) {
+  void pack(const Tensor& source, PackCache& packs, const Arrangement& arrangement) {
     // One layout for tiles of all heights, so that all shapes share one packed copy.
     constexpr std::int64_t kUsualRows = 64;
     const Types types = types_of(precision);
+    const auto matrix = [&] { return arrangement.apply ? arrangement.apply(source) : source; };
+    const auto key = [&](const std::string& form) {  // the same elements may lie in several shapes
+      return arrangement.apply ? fmt::format("{} of {}: {}", arrangement.name, source.shape(), form) : form;
+    };
     Tensor rounded;
     if (precision == DType::kI8) {
       const auto round = [&] {
-        Rounded both = round_weight(source);
+        Rounded both = round_weight(matrix());
         rounded = both.values;
         return both.scales_and_sums;
       };
-      packed.scales_and_sums = packs.get(source, fmt::format("i8 scales of {}", source.shape()), round);
+      packed.scales_and_sums = packs.get(source, key(fmt::format("i8 scales of {}", source.shape())), round);
     }
     packed.layout = describe(kUsualRows, memory::desc({k, n}, types.weight, Tag::any)).weights_desc();
-    packed.values = packs.get(source, layout_key(packed.layout), [&] {
-      if (precision == DType::kI8 && rounded.elements() == 0) rounded = round_weight(source).values;
-      const Tensor& plain = precision == DType::kI8 ? rounded : source;
+    packed.values = packs.get(source, key(layout_key(packed.layout)), [&] {
+      if (precision == DType::kI8 && rounded.elements() == 0) rounded = round_weight(matrix()).values;
+      const Tensor plain = precision == DType::kI8 ? rounded : matrix();
       const Type plain_type = precision == DType::kI8 ? Type::s8 : Type::f32;
       Tensor out(DType::kU8, Shape{static_cast<std::int64_t>(packed.layout.get_size())});
       memory from(memory::desc({k, n}, plain_type, Tag::ba), engine(), const_cast<std::byte*>(plain.raw()));
@@ -163,16 +166,17 @@ bool multiplies_natively(DType precision) {
   }
 }
 
-Product::Product(const Tensor& weight, const Tensor* bias, DType precision, PackCache& packs)
-    : impl_(std::make_unique<Impl>(
-          Impl{.n = weight.shape()[0], .k = weight.shape()[1], .precision = precision, .packed = {}})) {
+Product::Product(const Tensor& weight, const Tensor* bias, DType precision, PackCache& packs,
+                 const Arrangement& arrangement)
+    : impl_(std::make_unique<Impl>(Impl{
+          .n = weight.shape()[0], .k = weight.elements() / weight.shape()[0], .precision = precision, .packed = {}})) {
   const SingleThread single;
   require<UnsupportedError>(
       precision != DType::kI8 || multiplies_natively(precision), "linear",
       "int8 products need a CPU with VNNI: without, sums of two products overflow 16 bits; use f32");
   if (bias) impl_->bias_values = *bias;
   try {
-    impl_->pack(weight, packs);
+    impl_->pack(weight, packs, arrangement);
   } catch (const dnnl::error& error) {
     fail<UnsupportedError>("linear", "oneDNN has no {} product of K={} and N={} on this CPU: {}", name_of(precision),
                            impl_->k, impl_->n, error.what());
@@ -199,7 +203,7 @@ void Product::set_rows(std::int64_t rows, std::int64_t tile_rows) {
     fail<UnsupportedError>("linear", "oneDNN has no {} product of {} rows, K={} and N={} on this CPU: {}",
                            name_of(self.precision), tile_rows, self.k, self.n, error.what());
   }
-  self.scratch_bytes = round_up(std::max(self.tile.scratch.get_size(), self.rest.scratch.get_size()));
+  self.scratch_bytes = whole_lines(std::max(self.tile.scratch.get_size(), self.rest.scratch.get_size()));
 }
 
 std::size_t Product::scratch_bytes() const { return impl_->scratch_bytes; }

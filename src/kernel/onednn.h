@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "kernel/encode.h"
 #include "kernel/kernel.h"
@@ -16,13 +17,20 @@ namespace weft::onednn {
 /// Whether this CPU multiplies these elements (kF32, kBF16, kI8) in hardware.
 bool multiplies_natively(DType precision);
 
+/// How a weight of other axes becomes [N,K], N being its first one. Only the packed form of that is kept.
+struct Arrangement {
+  std::string_view name;                     // tells the forms of a weight apart in the cache
+  Tensor (*apply)(const Tensor&) = nullptr;  // null: it is [N,K] already
+};
+
 /// y = x·Wᵀ + b for tiles of rows, the weights prepacked. W is [N,K], b is [N] or absent, y is f32 [rows,N].
 /// x is [rows,K] in the encoding of `precision` (kernel/encode.h; f32 as it is). In kI8 W is rounded to 8 bits, each
 /// row of W on its own scale, and y is raw: to be decoded.
 class Product {
  public:
   /// Packed weights live in `packs`. Throws UnsupportedError when oneDNN has no such product.
-  Product(const Tensor& weight, const Tensor* bias, DType precision, PackCache& packs);
+  Product(const Tensor& weight, const Tensor* bias, DType precision, PackCache& packs,
+          const Arrangement& arrangement = {});
   ~Product();
   Product(Product&&) noexcept;
 

@@ -6,13 +6,12 @@
 
 #include "core/format.h"
 #include "kernel/onednn_engine.h"
+#include "kernel/scratch.h"
 
 namespace weft::onednn {
 namespace {
 
 using dnnl::memory;
-
-std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // y = a·w or y += a·w; a is [m,k], w packed from [k,n], y is [m,n].
 struct Product {

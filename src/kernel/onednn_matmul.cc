@@ -5,6 +5,7 @@
 
 #include "core/format.h"
 #include "kernel/onednn_engine.h"
+#include "kernel/scratch.h"
 
 namespace weft::onednn {
 
@@ -69,7 +70,7 @@ Matmul::Matmul(const MatmulShape& shape) {
 Matmul::~Matmul() = default;
 Matmul::Matmul(Matmul&&) noexcept = default;
 
-std::size_t Matmul::scratch_bytes() const { return (impl_->description.scratchpad_desc().get_size() + 63) / 64 * 64; }
+std::size_t Matmul::scratch_bytes() const { return whole_lines(impl_->description.scratchpad_desc().get_size()); }
 
 void Matmul::run(const void* a, const void* b, float* c, std::byte* scratch) const noexcept {
   const SingleThread single;

@@ -1,4 +1,5 @@
 #include "kernel/attention_tiles.h"
+#include "kernel/empty_kernel.h"
 #include "ops/attention/attention.h"
 
 namespace weft {
@@ -71,16 +72,10 @@ class AttentionKernel final : public Kernel {
   AttentionTiles tiles_;
 };
 
-class EmptyAttentionKernel final : public Kernel {
- public:
-  std::string_view name() const override { return "empty:attention"; }
-  void run(const KernelArgs&) const noexcept override {}
-};
-
 }  // namespace
 
 std::unique_ptr<Kernel> make_kernel(const Attention& attributes, const KernelRequest& request) {
-  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyAttentionKernel>();
+  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyKernel>("empty:attention");
   return std::make_unique<AttentionKernel>(attributes, request);
 }
 

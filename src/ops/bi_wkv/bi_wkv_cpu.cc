@@ -5,6 +5,7 @@
 // Highway wants foreach_target first.
 #include <utility>
 
+#include "kernel/scratch.h"
 #include "ops/bi_wkv/bi_wkv_scan-inl.h"
 
 #if HWY_ONCE
@@ -21,7 +22,6 @@ HWY_EXPORT(scan_column);
 HWY_EXPORT(log_column);
 
 bool is_aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 64 == 0; }
-constexpr std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Elements that a thread takes at once: some ten microseconds' worth.
 constexpr std::int64_t kGrain = 8 * 1024;
@@ -129,8 +129,8 @@ class BiWkvKernel final : public Kernel {
   std::size_t record_bytes() const { return columns() * tiles() * kRows * kBlock * sizeof(float); }
   std::size_t coefficient_bytes() const { return columns() * sizeof(Coefficients); }
   std::size_t key_bytes() const { return columns() * kBlock * sizeof(float); }
-  std::size_t tile_fit_bytes() const { return round_up(columns() * tiles()); }
-  std::size_t fit_bytes() const { return round_up(columns()); }
+  std::size_t tile_fit_bytes() const { return whole_lines(columns() * tiles()); }
+  std::size_t fit_bytes() const { return whole_lines(columns()); }
   std::size_t buffer_bytes() const {
     return static_cast<std::size_t>(buffer_floats(tiling_, by_column())) * sizeof(float);
   }

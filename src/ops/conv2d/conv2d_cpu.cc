@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/format.h"
+#include "kernel/empty_kernel.h"
 #include "kernel/gathered_product.h"
 #include "ops/conv2d/conv2d.h"
 
@@ -34,9 +35,8 @@ class Conv2dKernel final : public RowKernel {
         x_(request.in[0].shape),
         y_(request.out[0].shape),
         k_(kernel_h_ * kernel_w_ * x_[3]),
-        product_(
-            request.packs->get(*request.constants[1], "conv2d", [&] { return pixel_by_pixel(*request.constants[1]); }),
-            request.in.size() == 3 ? request.constants[2] : nullptr, row_count(y_), request) {}
+        product_(*request.constants[1], request.in.size() == 3 ? request.constants[2] : nullptr, row_count(y_), request,
+                 {.name = "conv2d", .apply = pixel_by_pixel}) {}
 
   std::string_view name() const override { return "onednn:conv2d"; }
   std::int64_t rows() const override { return row_count(y_); }
@@ -79,18 +79,12 @@ class Conv2dKernel final : public RowKernel {
   GatheredProduct product_;
 };
 
-class EmptyConv2dKernel final : public Kernel {
- public:
-  std::string_view name() const override { return "empty:conv2d"; }
-  void run(const KernelArgs&) const noexcept override {}
-};
-
 }  // namespace
 
 std::unique_ptr<Kernel> make_kernel(const Conv2d& attributes, const KernelRequest& request) {
   const bool constant = request.constants[1] && (request.in.size() == 2 || request.constants[2]);
   require<UnsupportedError>(constant, "conv2d", "the CPU engine wants weight and bias to be constants");
-  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyConv2dKernel>();
+  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyKernel>("empty:conv2d");
   return std::make_unique<Conv2dKernel>(attributes, request);
 }
 

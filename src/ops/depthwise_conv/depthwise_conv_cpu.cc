@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernel/scratch.h"
 #include "kernel/simd.h"
-#include "kernel/transpose-inl.h"
 #include "ops/depthwise_conv/depthwise_conv.h"
 
 #ifndef WEFT_DEPTHWISE_CONV_SHARED_
@@ -47,6 +47,8 @@ struct ConvPart {
 HWY_BEFORE_NAMESPACE();
 namespace weft::HWY_NAMESPACE {
 namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
@@ -180,7 +182,7 @@ void convolve(const ConvGrid& grid, const ConvPart& part) {
 
 // Kernels [channels,taps] → [taps,channels], these kChunk apart.
 void turn_kernels(const float* kernels, std::int64_t taps, std::int64_t channels, float* turned) {
-  transpose(kernels, taps, turned, kChunk, channels, taps);
+  transpose(kernels, taps, channels, taps, turned, kChunk);
 }
 
 }  // namespace
@@ -239,7 +241,7 @@ class DepthwiseConvKernel final : public RowKernel {
   bool reads_bf16(int i) const override { return i == 0; }
   void give_bf16(int) override { is_bf16_ = true; }
   std::size_t row_scratch_bytes() const override {
-    return is_packed() ? 0 : static_cast<std::size_t>((grid_.taps() * kChunk * 4 + 63) / 64 * 64);
+    return is_packed() ? 0 : whole_lines(static_cast<std::size_t>(grid_.taps() * kChunk) * sizeof(float));
   }
 
   void run_rows(const RowArgs& args) const noexcept override {

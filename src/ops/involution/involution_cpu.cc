@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernel/scratch.h"
 #include "kernel/simd.h"
-#include "kernel/transpose-inl.h"
 #include "ops/involution/involution.h"
 
 #ifndef WEFT_INVOLUTION_GRID_
@@ -34,6 +34,8 @@ struct InvolutionGrid {
 HWY_BEFORE_NAMESPACE();
 namespace weft::HWY_NAMESPACE {
 namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
 
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
@@ -109,8 +111,8 @@ HWY_INLINE void involve_places(const InvolutionGrid& grid, const std::byte* x, c
   for (std::int64_t place = begin; place < end; ++place) {
     // Four at a time: what is read is read in order.
     for (std::int64_t g = 0; g < grid.groups; g += 4) {
-      transpose(weight + g * grid.taps(), grid.taps(), turned + g, grid.tap_step(),
-                std::min<std::int64_t>(4, grid.groups - g), grid.taps());
+      transpose(weight + g * grid.taps(), grid.taps(), std::min<std::int64_t>(4, grid.groups - g), grid.taps(),
+                turned + g, grid.tap_step());
     }
     const std::byte* const picture = x + place / places * places * grid.channels * element;
     const std::int64_t h = place % places / grid.width;
@@ -163,7 +165,7 @@ class InvolutionKernel final : public RowKernel {
   bool reads_bf16(int i) const override { return i == 0; }
   void give_bf16(int) override { is_bf16_ = true; }
   std::size_t row_scratch_bytes() const override {
-    return (static_cast<std::size_t>(grid_.taps() * grid_.tap_step()) * sizeof(float) + 63) / 64 * 64;
+    return whole_lines(static_cast<std::size_t>(grid_.taps() * grid_.tap_step()) * sizeof(float));
   }
 
   void run_rows(const RowArgs& args) const noexcept override {

@@ -7,16 +7,21 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernel/transpose-inl.h"
+#include "kernel/simd.h"
 #include "ops/layout/layout.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weft::HWY_NAMESPACE {
 namespace {
 
-void transpose_tile(const float* x, std::int64_t x_stride, float* y, std::int64_t y_stride, std::int64_t rows,
-                    std::int64_t columns) {
-  transpose(x, x_stride, y, y_stride, rows, columns);
+void transpose_tile(const float* x, std::int64_t x_stride, std::int64_t rows, std::int64_t columns, float* y,
+                    std::int64_t y_stride) {
+  // Strip by strip, each row of y written as a whole: a power of two apart, many of them would push each other out of
+  // the cache.
+  constexpr std::int64_t kStrip = 4;
+  for (std::int64_t c = 0; c < columns; c += kStrip) {
+    transpose(x + c, x_stride, rows, std::min(kStrip, columns - c), y + c * y_stride, y_stride);
+  }
 }
 
 }  // namespace
@@ -121,8 +126,8 @@ class PermuteKernel final : public Kernel {
                                     std::copy_n(args.input(0) + from, rows, args.output() + to);
                                   } else {
                                     HWY_DYNAMIC_DISPATCH(transpose_tile)
-                                    (args.input(0) + from, rows_.stride, args.output() + to, y_stride_, rows,
-                                     std::min(kTile, columns_.extent - column));
+                                    (args.input(0) + from, rows_.stride, rows,
+                                     std::min(kTile, columns_.extent - column), args.output() + to, y_stride_);
                                   }
                                 }
                               });

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/format.h"
+#include "kernel/empty_kernel.h"
 #include "kernel/gathered_product.h"
 #include "ops/patch_embed/patch_embed.h"
 
@@ -64,19 +65,12 @@ class PatchEmbedKernel final : public RowKernel {
   GatheredProduct product_;
 };
 
-// No images, or images without pixels.
-class EmptyPatchEmbedKernel final : public Kernel {
- public:
-  std::string_view name() const override { return "empty:patch_embed"; }
-  void run(const KernelArgs&) const noexcept override {}
-};
-
 }  // namespace
 
 std::unique_ptr<Kernel> make_kernel(const PatchEmbed& attributes, const KernelRequest& request) {
   const bool constant = request.constants[1] && (request.in.size() == 2 || request.constants[2]);
   require<UnsupportedError>(constant, "patch_embed", "the CPU engine wants weight and bias to be constants");
-  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyPatchEmbedKernel>();
+  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyKernel>("empty:patch_embed");
   return std::make_unique<PatchEmbedKernel>(attributes, request);
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/format.h"
 #include "kernel/encode-inl.h"
+#include "kernel/scratch.h"
 #include "kernel/simd.h"
 #include "ops/rotary/rotary.h"
 
@@ -165,7 +166,7 @@ class RotaryKernel final : public RowKernel {
 
  private:
   // Behind what the output wants for itself.
-  std::size_t turn_offset() const { return (output_.scratch_bytes() + 63) / 64 * 64; }
+  std::size_t turn_offset() const { return whole_lines(output_.scratch_bytes()); }
   std::size_t head_bytes() const {
     return rows_ == 0 ? 0 : static_cast<std::size_t>(turns_.shape()[2]) * sizeof(float);
   }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <numbers>
 
+#include "kernel/empty_kernel.h"
 #include "kernel/math-inl.h"
 #include "kernel/simd.h"
 #include "ops/sliding_attention/sliding_attention.h"
@@ -243,16 +244,10 @@ class SlidingAttentionKernel final : public Kernel {
   std::size_t together_;  // rows of the grid
 };
 
-class EmptySlidingKernel final : public Kernel {
- public:
-  std::string_view name() const override { return "empty:sliding_attention"; }
-  void run(const KernelArgs&) const noexcept override {}
-};
-
 }  // namespace
 
 std::unique_ptr<Kernel> make_kernel(const SlidingAttention& attributes, const KernelRequest& request) {
-  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptySlidingKernel>();
+  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyKernel>("empty:sliding_attention");
   return std::make_unique<SlidingAttentionKernel>(attributes, request);
 }
 

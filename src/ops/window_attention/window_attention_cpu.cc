@@ -2,10 +2,12 @@
 #include <memory>
 #include <numbers>
 #include <optional>
-#include <vector>
 
+#include "core/format.h"
 #include "kernel/attention_tiles.h"
+#include "kernel/empty_kernel.h"
 #include "kernel/onednn.h"
+#include "kernel/scratch.h"
 #include "ops/window_attention/window_attention.h"
 #include "ops/window_attention/window_tiles.h"
 
@@ -15,8 +17,6 @@ namespace {
 // Windows of more tokens go tile by tile over blocks of packed keys; smaller ones, whose matrices stay in the
 // second-level cache, in groups.
 constexpr std::int64_t kSmallWindow = 512;
-
-std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // What both kernels share: where tokens are, and the bias.
 class WindowKernel : public Kernel {
@@ -30,10 +30,14 @@ class WindowKernel : public Kernel {
         threads_(static_cast<std::size_t>(request.threads)),
         has_bias_(request.in.size() == 4) {
     if (const Tensor* const bias = has_bias_ ? request.constants[3] : nullptr) {
-      constant_table_.resize(table_elements());
-      fill_table(bias->data<float>().data(), constant_table_.data());
+      // Windows of other extents may have as many entries.
+      constant_table_ = request.packs->get(*bias, fmt::format("window_attention {}", table_row()), [&] {
+        Tensor table(DType::kF32, table_shape());
+        fill_table(bias->data<float>().data(), table.mutable_data<float>().data());
+        return table;
+      });
     }
-    if (!has_bias_) constant_table_.resize(table_elements(), 0.0F);
+    if (!has_bias_) constant_table_ = Tensor::zeros({DType::kF32, table_shape()});
   }
 
   bool reads_bf16(int i) const override { return i < 3; }
@@ -53,16 +57,16 @@ class WindowKernel : public Kernel {
     const std::int64_t entries = has_bias_ ? a_.heads * a_.bias_entries() : table_row();
     return static_cast<std::size_t>(entries) + kBiasSlack;
   }
+  Shape table_shape() const { return {static_cast<std::int64_t>(table_elements())}; }
+  bool has_to_make_table() const { return constant_table_.elements() == 0; }
   // Of one that is not known beforehand.
-  std::size_t table_bytes() const {
-    return constant_table_.empty() ? whole_lines(table_elements() * sizeof(float)) : 0;
-  }
+  std::size_t table_bytes() const { return has_to_make_table() ? whole_lines(table_elements() * sizeof(float)) : 0; }
   // At the beginning of the scratch when it is made for a run.
   const float* table(const KernelArgs& args) const {
-    return constant_table_.empty() ? reinterpret_cast<const float*>(args.scratch) : constant_table_.data();
+    return has_to_make_table() ? reinterpret_cast<const float*>(args.scratch) : constant_table_.data<float>().data();
   }
   void make_table(const KernelArgs& args) const {
-    if (constant_table_.empty()) fill_table(args.input(3), reinterpret_cast<float*>(args.scratch));
+    if (has_to_make_table()) fill_table(args.input(3), reinterpret_cast<float*>(args.scratch));
   }
 
   // Windows are counted in one picture, row by row.
@@ -95,7 +99,7 @@ class WindowKernel : public Kernel {
 
   bool has_bias_;
   std::array<bool, 4> is_bf16_{};
-  std::vector<float> constant_table_;
+  Tensor constant_table_;  // empty: made for each run
 };
 
 // How many heads, and windows side by side, are worked on at once.
@@ -288,16 +292,10 @@ class LargeWindowKernel final : public WindowKernel {
   std::size_t offsets_at_, rows_at_, slot_bytes_;
 };
 
-class EmptyWindowKernel final : public Kernel {
- public:
-  std::string_view name() const override { return "empty:window_attention"; }
-  void run(const KernelArgs&) const noexcept override {}
-};
-
 }  // namespace
 
 std::unique_ptr<Kernel> make_kernel(const WindowAttention& attributes, const KernelRequest& request) {
-  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyWindowKernel>();
+  if (request.out[0].shape.elements() == 0) return std::make_unique<EmptyKernel>("empty:window_attention");
   if (attributes.window_tokens() <= kSmallWindow) return std::make_unique<SmallWindowKernel>(attributes, request);
   return std::make_unique<LargeWindowKernel>(attributes, request);
 }
