@@ -289,6 +289,17 @@ TEST(OnnxExport, RefusesMoreThanTwoGigabytes) {
   EXPECT_TRUE(refuses([&] { export_onnx(c.graph, {}); }, "less than 2 GiB"));
 }
 
+// Not the N² entries of the bias, nor a list of them: the table and, for either axis, a list of the side's square.
+TEST(OnnxExport, LargeWindowsDoNotMakeTheFileLarge) {
+  constexpr int kSide = 64;
+  constexpr std::int64_t kEntries = (2 * kSide - 1) * (2 * kSide - 1);
+  const Case c("", {1, kSide * kSide, 2}, [](Value x, const Scope& s) {
+    return window_attention(x, x, x, parameter(s, "bias", {1, kEntries}),
+                            {.height = kSide, .width = kSide, .window_h = kSide, .window_w = kSide});
+  });
+  EXPECT_LT(export_onnx(c.graph, c.weights).size(), kEntries * sizeof(float) + 2 * 8 * kSide * kSide + 4096);
+}
+
 constexpr std::string_view kNoRuntime = "tools/peers has no onnxruntime-node: scripts/peers installs it";
 
 // Runs all cases in one process. False, with a line, where Node.js or its package is missing.

@@ -31,17 +31,24 @@ std::string windows_of(Lowering& to, std::size_t input, const WindowAttention& a
   return to.reshape(to.transpose(parts, {0, 1, 3, 5, 2, 4, 6}), {x[0], a.windows(), a.heads, a.window_tokens(), depth});
 }
 
-// Which entry of the table each pair of a query and a key takes.
-std::vector<std::int64_t> bias_entries(const WindowAttention& a) {
-  std::vector<std::int64_t> entries;
-  for (std::int64_t query = 0; query < a.window_tokens(); ++query) {
-    for (std::int64_t key = 0; key < a.window_tokens(); ++key) {
-      const std::int64_t dy = query / a.window_w - key / a.window_w + a.window_h - 1;
-      const std::int64_t dx = query % a.window_w - key % a.window_w + a.window_w - 1;
-      entries.push_back(dy * (2 * std::int64_t{a.window_w} - 1) + dx);
-    }
+// How far each query lies from each key along an axis of the window, from 0: rows, or columns, of the table.
+std::vector<std::int64_t> distances(std::int64_t side) {
+  std::vector<std::int64_t> distances;
+  for (std::int64_t query = 0; query < side; ++query) {
+    for (std::int64_t key = 0; key < side; ++key) distances.push_back(query - key + side - 1);
   }
-  return entries;
+  return distances;
+}
+
+// [heads,N,N] of the table, axis by axis: a list of its entries for all pairs of tokens would be as large as the mask.
+std::string window_bias(Lowering& to, const WindowAttention& a) {
+  const std::int64_t height = a.window_h;
+  const std::int64_t width = a.window_w;
+  std::string bias = to.reshape(to.in(3), {a.heads, 2 * height - 1, 2 * width - 1});
+  bias = to.add("Gather", {bias, to.model().integers(distances(height))}, {{"axis", std::int64_t{1}}});
+  bias = to.add("Gather", {bias, to.model().integers(distances(width))}, {{"axis", std::int64_t{2}}});
+  bias = to.transpose(to.reshape(bias, {a.heads, height, height, width, width}), {0, 1, 3, 2, 4});
+  return to.reshape(bias, {a.heads, a.window_tokens(), a.window_tokens()});
 }
 
 // [windows,1,N,N]
@@ -87,11 +94,7 @@ void lower(const WindowAttention& a, Lowering& to) {
   const std::string scale = to.model().number(static_cast<float>(a.factor(x[2] / a.heads)));
   const std::string q = to.add("Mul", {windows_of(to, 0, a, false), scale});
   std::string scores = to.add("MatMul", {q, windows_of(to, 1, a, true)});
-  if (to.inputs() == 4) {
-    const std::string flat =
-        to.add("Gather", {to.in(3), to.model().integers(bias_entries(a))}, {{"axis", std::int64_t{1}}});
-    scores = to.add("Add", {scores, to.reshape(flat, {a.heads, a.window_tokens(), a.window_tokens()})});
-  }
+  if (to.inputs() == 4) scores = to.add("Add", {scores, window_bias(to, a)});
   if (a.shift_h > 0 || a.shift_w > 0) {
     const std::string name =
         fmt::format("window_mask/{}x{}/{}x{}/{}x{}", a.height, a.width, a.window_h, a.window_w, a.shift_h, a.shift_w);
