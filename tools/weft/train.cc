@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "core/options.h"
 #include "io/json.h"
+#include "models/architecture.h"
 #include "progress.h"
 #include "train/launch.h"
 #include "train/run.h"
@@ -112,10 +113,15 @@ void put(Json& json, std::string_view key, std::string_view text) {
   (*place)[std::string(key)] = Json::accept(text) ? parse_json(text, key) : Json(text);
 }
 
+bool same_family(const std::string& a, const std::string& b) {
+  return a.empty() || b.empty() || find_preset(a).first == find_preset(b).first;
+}
+
 TrainConfig config_of(const Options& o) {
-  TrainConfig config = find_recipe(o.recipe).config;
+  const TrainConfig& recipe = find_recipe(o.recipe).config;
+  TrainConfig config = recipe;
   if (!o.config.empty()) config_from_json(parse_json(read_text(o.config), o.config), config, o.config);
-  Json given = {{"options", config.options}};  // of which one key may be set, too
+  Json given = Json::object();
   for (const auto& [key, value] : o.short_forms()) {
     if (!value->empty()) put(given, key, *value);
   }
@@ -129,6 +135,14 @@ TrainConfig config_of(const Options& o) {
     put(given, std::string_view(set).substr(0, equals), std::string_view(set).substr(equals + 1));
   }
   if (given.contains("from") && !given.contains("model")) given["model"] = "";
+  // A recipe's options are those of its model's family; one of all options may be set alone.
+  const bool others = !same_family(given.value("model", config.model), recipe.model);
+  Json options = others && config.options == recipe.options ? Json::object() : config.options;
+  if (!given.contains("options")) given["options"] = Json::object();
+  if (given["options"].is_object()) {
+    options.update(given["options"], /*merge_objects=*/true);
+    given["options"] = std::move(options);
+  }
   config_from_json(given, config, "command line");
   return config;
 }
