@@ -16,7 +16,10 @@ void for_each_connection(Graph& graph, const Weights& weights, const Tensor& inp
                          const std::function<void(const Connection&)>& each) {
   const std::vector<Axes> axes = axes_of(graph);
   std::vector<Mixing> mixings = find_mixings(graph, axes);
-  std::erase_if(mixings, [&](const Mixing& mixing) { return !mixing.place.starts_with(options.place); });
+  const auto wanted = [&](const Mixing& mixing) {
+    return options.place.empty() || (mixing.place + ".").starts_with(options.place + ".");
+  };
+  std::erase_if(mixings, [&](const Mixing& mixing) { return !wanted(mixing); });
   if (mixings.empty()) return;
   const Capture capture(graph, mixings, weights, workers);
   const CapturedValues here = capture.at(input), elsewhere = capture.at(other);

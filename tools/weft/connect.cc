@@ -376,7 +376,7 @@ ConnectOptions connect_options(const Options& o, const Architecture& architectur
   options.measure.max_bytes = parse_bytes(o.max_memory, "--max-memory");
   if (!o.channels.empty()) options.measure.channels = parse_ints(o.channels, "--channels", 0, 1 << 20);
   if (o.layer) {
-    options.place = fmt::format("{}{}.", architecture.block_prefix(), resolve_layers(architecture, {&*o.layer, 1})[0]);
+    options.place = fmt::format("{}{}", architecture.block_prefix(), resolve_layers(architecture, {&*o.layer, 1})[0]);
     options.measure.max_macs = std::numeric_limits<std::int64_t>::max();
   }
   return options;
