@@ -117,11 +117,8 @@ bool same_family(const std::string& a, const std::string& b) {
   return a.empty() || b.empty() || find_preset(a).first == find_preset(b).first;
 }
 
-TrainConfig config_of(const Options& o) {
-  const TrainConfig& recipe = find_recipe(o.recipe).config;
-  TrainConfig config = recipe;
-  if (!o.config.empty()) config_from_json(parse_json(read_text(o.config), o.config), config, o.config);
-  Json given = Json::object();
+// What the command line says, over `given`.
+Json with_command_line(const Options& o, Json given) {
   for (const auto& [key, value] : o.short_forms()) {
     if (!value->empty()) put(given, key, *value);
   }
@@ -135,15 +132,19 @@ TrainConfig config_of(const Options& o) {
     put(given, std::string_view(set).substr(0, equals), std::string_view(set).substr(equals + 1));
   }
   if (given.contains("from") && !given.contains("model")) given["model"] = "";
-  // A recipe's options are those of its model's family; one of all options may be set alone.
-  const bool others = !same_family(given.value("model", config.model), recipe.model);
-  Json options = others && config.options == recipe.options ? Json::object() : config.options;
-  if (!given.contains("options")) given["options"] = Json::object();
-  if (given["options"].is_object()) {
-    options.update(given["options"], /*merge_objects=*/true);
-    given["options"] = std::move(options);
-  }
-  config_from_json(given, config, "command line");
+  return given;
+}
+
+TrainConfig config_of(const Options& o) {
+  const TrainConfig& recipe = find_recipe(o.recipe).config;
+  TrainConfig config = recipe;
+  if (!o.config.empty()) config_from_json(parse_json(read_text(o.config), o.config), config, o.config);
+  // A recipe's options are those of its model's family.
+  const Json model = with_command_line(o, {{"model", config.model}})["model"];
+  const bool others = model.is_string() && !same_family(model.get<std::string>(), recipe.model);
+  if (others && config.options == recipe.options) config.options = Json::object();
+  // Of all options one may be set alone.
+  config_from_json(with_command_line(o, {{"options", config.options}}), config, "command line");
   return config;
 }
 
