@@ -9,6 +9,7 @@
 #include "api/memory_limit.h"
 #include "api/model_data.h"
 #include "core/format.h"
+#include "graph/dependence.h"
 #include "kernel/onednn.h"
 #include "weft/model.h"
 
@@ -68,16 +69,11 @@ class CompiledShape {
 
 // Bytes of everything that a plan computes once from weights: resized positional embeddings grow with the picture.
 std::size_t folded_bytes(const Graph& graph) {
-  std::vector<bool> constant;
-  for (const Graph::ValueInfo& value : graph.values()) {
-    constant.push_back(value.kind == Graph::Kind::kParameter || value.kind == Graph::Kind::kConstant);
-  }
+  const std::vector<bool> depends = depends_on_inputs(graph);
   std::size_t bytes = 0;
   for (const Graph::Node& node : graph.nodes()) {
-    const bool folds = std::ranges::all_of(node.inputs, [&](int id) { return constant[static_cast<std::size_t>(id)]; });
     for (const int id : node.outputs) {
-      constant[static_cast<std::size_t>(id)] = folds;
-      if (folds && !node.operation.is_view()) bytes += graph.value(id).type.bytes();
+      if (!depends[static_cast<std::size_t>(id)] && !node.operation.is_view()) bytes += graph.value(id).type.bytes();
     }
   }
   return bytes;

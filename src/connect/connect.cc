@@ -16,8 +16,16 @@ void for_each_connection(Graph& graph, const Weights& weights, const Tensor& inp
                          const std::function<void(const Connection&)>& each) {
   const std::vector<Axes> axes = axes_of(graph);
   std::vector<Mixing> mixings = find_mixings(graph, axes);
-  std::erase_if(mixings, [&](const Mixing& mixing) { return !mixing.place.starts_with(options.place); });
+  const auto wanted = [&](const Mixing& mixing) {
+    return options.place.empty() || (mixing.place + ".").starts_with(options.place + ".");
+  };
+  std::erase_if(mixings, [&](const Mixing& mixing) { return !wanted(mixing); });
   if (mixings.empty()) return;
+  const std::int64_t captured = 2 * captured_bytes(graph, mixings);
+  require<MemoryError>(captured <= options.measure.max_bytes, "connect",
+                       "what these layers read at two pictures takes {} MiB, more than the {} MiB allowed; take a "
+                       "smaller picture, one layer, or allow more (--max-memory)",
+                       captured >> 20, options.measure.max_bytes >> 20);
   const Capture capture(graph, mixings, weights, workers);
   const CapturedValues here = capture.at(input), elsewhere = capture.at(other);
   for (const Mixing& mixing : mixings) {

@@ -14,7 +14,7 @@ namespace weft {
 
 struct ConnectOptions {
   MeasureOptions measure = {};
-  /// Only what stands in the model at a place that begins so ("backbone.layers.3."); empty: everything.
+  /// Only what stands at this place of the model or below it ("backbone.layers.3"); empty: everything.
   std::string place = {};
 };
 

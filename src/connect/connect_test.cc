@@ -200,9 +200,10 @@ TEST(Connect, FindsGroupsReachAndRank) {
 }
 
 TEST(Connect, RefusesWhatWouldTakeTooMuch) {
-  const Connection large = connection_of("attention", {.measure = {.max_bytes = 1000}});
+  const Connection large = connection_of("attention", {.measure = {.max_bytes = 20000}});
   EXPECT_NE(large.skipped.find("48 × 48 positions would take"), std::string::npos) << large.skipped;
   EXPECT_TRUE(large.kept.empty());
+  EXPECT_THROW(connection_of("attention", {.measure = {.max_bytes = 1000}}), MemoryError);
   const Connection slow = connection_of("attention", {.measure = {.max_macs = 1000}});
   EXPECT_NE(slow.skipped.find("multiply-accumulates"), std::string::npos) << slow.skipped;
   EXPECT_THROW(connection_of("attention", {.measure = {.channels = {12}}}), ConfigError);

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/format.h"
+#include "graph/dependence.h"
 
 namespace weft {
 namespace {
@@ -21,15 +22,10 @@ std::set<int> fixed_inputs(const Graph& graph, const Mixing& mixing) {
   return fixed;
 }
 
-// Which values depend on the graph's inputs.
-std::vector<bool> dependent(const Graph& graph) {
-  std::vector<bool> depends(graph.values().size());
-  for (const int id : graph.inputs()) depends[static_cast<std::size_t>(id)] = true;
-  for (const Graph::Node& node : graph.nodes()) {
-    const bool any = std::ranges::any_of(node.inputs, [&](int id) { return depends[static_cast<std::size_t>(id)]; });
-    for (const int id : node.outputs) depends[static_cast<std::size_t>(id)] = any;
-  }
-  return depends;
+std::set<int> fixed_inputs(const Graph& graph, std::span<const Mixing> mixings) {
+  std::set<int> values;
+  for (const Mixing& mixing : mixings) values.merge(fixed_inputs(graph, mixing));
+  return values;
 }
 
 // Gives the graph an output for each value that has to be computed.
@@ -44,13 +40,13 @@ std::map<int, int> add_outputs(Graph& graph, const std::set<int>& values) {
   return ports;
 }
 
-std::set<int> fixed_inputs(const Graph& graph, std::span<const Mixing> mixings) {
-  std::set<int> values;
-  for (const Mixing& mixing : mixings) values.merge(fixed_inputs(graph, mixing));
-  return values;
-}
-
 }  // namespace
+
+std::int64_t captured_bytes(const Graph& graph, std::span<const Mixing> mixings) {
+  std::size_t bytes = 0;
+  for (const int id : fixed_inputs(graph, mixings)) bytes += graph.value(id).type.bytes();
+  return static_cast<std::int64_t>(bytes);
+}
 
 Capture::Capture(Graph& graph, std::span<const Mixing> mixings, const Weights& weights, const Workers& workers)
     : workers_(workers),
@@ -71,13 +67,19 @@ CapturedValues Capture::at(const Tensor& input) const {
   const std::byte* const in = input.raw();
   plan_.run({&in, 1}, out, context, workers_);
   CapturedValues values = constant_;
-  for (const auto& [id, port] : ports_) values.emplace(id, outputs[static_cast<std::size_t>(port)]);
+  for (const auto& [id, port] : ports_) {
+    const Tensor& value = outputs[static_cast<std::size_t>(port)];
+    const auto is_finite = [](float x) { return std::isfinite(x); };
+    require<NumericError>(std::ranges::all_of(value.data<float>(), is_finite), "connect",
+                          "the network makes NaN or infinities of this input");
+    values.emplace(id, value);
+  }
   return values;
 }
 
 LinearMap::LinearMap(const Graph& graph, const Mixing& mixing, const CapturedValues& captured, const Workers& workers)
     : workers_(&workers) {
-  const std::vector<bool> depends = dependent(graph);
+  const std::vector<bool> depends = depends_on_inputs(graph);
   Graph part(mixing.place);
   Weights constants;
   std::map<int, Value> values;

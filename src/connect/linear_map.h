@@ -15,13 +15,16 @@ namespace weft {
 /// Values of a graph, by id.
 using CapturedValues = std::map<int, Tensor>;
 
+/// What a Capture of one input takes.
+std::int64_t captured_bytes(const Graph& graph, std::span<const Mixing> mixings);
+
 /// Tells what mixings read beside the value that they are linear in.
 class Capture {
  public:
   /// Gives `graph`, which must be for one input of batch 1, outputs for these values. Throws as Plan does.
   Capture(Graph& graph, std::span<const Mixing> mixings, const Weights& weights, const Workers& workers);
 
-  /// Runs the graph.
+  /// Runs the graph. Throws NumericError where something is not finite: nothing could be told of it.
   CapturedValues at(const Tensor& input) const;
 
  private:

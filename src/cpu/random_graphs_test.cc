@@ -24,8 +24,13 @@ TEST(RandomGraphs, HoldEveryOperatorManyTimes) {
     const RandomGraph g = random_graph(seed);
     for (const Graph::Node& node : g.graph->nodes()) ++count[std::string(node.operation.name())];
   }
-  count["batch_moments"] = 40;  // stands in graphs for training only, which this executor does not run
-#define WEFT_OP(Attributes, room) EXPECT_GE(count[std::string(Attributes::kName)], 40) << Attributes::kName;
+  const auto is_tested = [](const auto& attributes) {  // not what is for graphs for training only
+    return !std::is_same_v<std::decay_t<decltype(attributes)>, BatchMoments>;
+  };
+#define WEFT_OP(Attributes, room)                                              \
+  if (is_tested(Attributes{})) {                                               \
+    EXPECT_GE(count[std::string(Attributes::kName)], 40) << Attributes::kName; \
+  }
 #include "ops/ops.def"
 #undef WEFT_OP
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "graph/dependence.h"
+
 namespace weft {
 
 const TensorType& Value::type() const { return graph_->value(id_).type; }
@@ -89,7 +91,9 @@ std::int64_t Graph::parameter_count() const {
 
 std::int64_t Graph::macs() const {
   std::int64_t count = 0;
+  const std::vector<bool> depends = depends_on_inputs(*this);
   for (const Node& node : nodes_) {
+    if (!depends[static_cast<std::size_t>(node.outputs.front())]) continue;
     const bool overflow = __builtin_add_overflow(count, node.operation.macs(types_of(node.inputs)), &count);
     require<ShapeError>(!overflow, name_, "has more multiply-accumulates than 63 bits can count");
   }

@@ -98,7 +98,7 @@ class Graph {
 
   /// Number of elements of all parameters but buffers.
   std::int64_t parameter_count() const;
-  /// Multiply-accumulates of one run.
+  /// Multiply-accumulates of one run, without what depends on no input.
   std::int64_t macs() const;
   /// One line a value, in order, for people.
   std::string str() const;

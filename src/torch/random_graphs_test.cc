@@ -124,7 +124,8 @@ TEST(TorchRandomGraphs, GradientsAreThoseOfTheReferences) {
       const double want = (4 * fine - coarse) / 3;
       const double tolerance = std::abs(fine - coarse) + 3 * rounding / step;
       fits = std::abs(got - want) <= tolerance;
-      if (fits) break;
+      const bool smooth = std::abs(fine - coarse) <= 3 * rounding / step;
+      if (fits || smooth) break;
       misfits += fmt::format("; {} ± {} with steps of {}", want, tolerance, step);
     }
     EXPECT_TRUE(fits) << got << misfits;

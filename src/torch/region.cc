@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "core/format.h"
+#include "graph/dependence.h"
 
 namespace weft::torch_engine {
 namespace {
@@ -126,14 +127,8 @@ std::vector<Tensor> Region::forward(const std::vector<Tensor>& inputs) const {
 }
 
 std::vector<bool> find_shared(const Graph& graph) {
-  std::vector<bool> shared(graph.values().size(), true);
-  for (const int id : graph.inputs()) shared[index(id)] = false;
-  for (const Graph::Node& node : graph.nodes()) {
-    for (const int id : node.inputs) {
-      if (shared[index(id)]) continue;
-      for (const int out : node.outputs) shared[index(out)] = false;
-    }
-  }
+  std::vector<bool> shared = depends_on_inputs(graph);
+  shared.flip();
   return shared;
 }
 

@@ -138,6 +138,7 @@ class TorchTrainer final : public Trainer {
         if (loss.requires_grad()) loss.backward();
         update_buffers(updates);
       }
+      if (exchange_) average_buffers();
       if (buckets_) buckets_->finish();
       const torch::NoGradGuard no_gradients;
       result.gradient_norm = at::linalg_vector_norm(gradients_, 2, c10::nullopt, false, at::kDouble).item<double>();
@@ -240,7 +241,11 @@ class TorchTrainer final : public Trainer {
     BufferKeeper(const BufferKeeper&) = delete;
     ~BufferKeeper() {
       const torch::NoGradGuard no_gradients;
-      for (std::size_t i = 0; i < before_.size(); ++i) trainer_.leaves_[trainer_.buffers_[i]].copy_(before_[i]);
+      try {
+        for (std::size_t i = 0; i < before_.size(); ++i) trainer_.leaves_[trainer_.buffers_[i]].copy_(before_[i]);
+      } catch (const std::exception&) {
+        // A device that fails here has failed the step, and says so.
+      }
     }
     void keep() { before_.clear(); }
 
@@ -255,7 +260,28 @@ class TorchTrainer final : public Trainer {
     for (std::size_t i = 0; i < updates.size(); ++i) {
       const int buffer = training_.graph->updates()[i].buffer;
       const auto at = std::ranges::find(training_.graph->parameters(), buffer);
-      leaves_[static_cast<std::size_t>(at - training_.graph->parameters().begin())].copy_(updates[i]);
+      const std::size_t parameter = static_cast<std::size_t>(at - training_.graph->parameters().begin());
+      if (!all_finite(updates[i])) {
+        fail<NumericError>(parameters_[parameter].name, "is not finite after step {}; {}", steps_, remedy());
+      }
+      leaves_[parameter].copy_(updates[i]);
+    }
+  }
+
+  // Statistics of all processes are what each goes on with.
+  void average_buffers() const {
+    if (buffers_.empty()) return;
+    const torch::NoGradGuard no_gradients;
+    Tensors parts;
+    for (const std::size_t i : buffers_) parts.push_back(leaves_[i].reshape({-1}));
+    const at::Tensor all = at::cat(parts);
+    exchange_->begin_sum(all, "running statistics")();
+    all.div_(exchange_->world());
+    std::int64_t begin = 0;
+    for (const std::size_t i : buffers_) {
+      const std::int64_t count = leaves_[i].numel();
+      leaves_[i].copy_(all.narrow(0, begin, count).view_as(leaves_[i]));
+      begin += count;
     }
   }
 

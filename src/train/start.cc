@@ -34,8 +34,10 @@ ModelData fresh_model(const TrainConfig& config, int classes) {
   const auto [family, preset] = find_preset(config.model);
   Json options = config.options;
   set_default(options, "num_classes", classes);
-  if (config.image_size > 0) set_default(options, "img_size", {config.image_size, config.image_size});
   Json model = preset->config;
+  if (config.image_size > 0 && model.contains("img_size")) {
+    set_default(options, "img_size", {config.image_size, config.image_size});
+  }
   model.update(options);
   ModelData data;
   data.architecture = family->configure(model);
@@ -46,7 +48,7 @@ ModelData fresh_model(const TrainConfig& config, int classes) {
 
 std::unique_ptr<Graph> native_graph(const Architecture& architecture) {
   const auto [height, width] = architecture.native_size();
-  return training_graph(architecture, {1, architecture.in_channels(), height, width});
+  return training_graph(architecture, {1, architecture.in_channels(), height, width}, /*training=*/false);
 }
 
 // Of each parameter whether it has a row for each class: another number of classes gives it another shape.

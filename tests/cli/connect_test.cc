@@ -14,7 +14,9 @@ class ConnectCommand : public ::testing::Test {
 
   ScratchFolder folder_;
   std::string model_ = write_small_model(folder_ / "model.safetensors");  // a grid of 4 × 4
-  std::string picture_ = write_picture(folder_ / "a.tif", noise(40, 50, 1));
+  std::string picture_ = folder_ / "a.tif";
+
+  ConnectCommand() { write_picture(picture_, noise(40, 50, 1)); }
 };
 
 TEST_F(ConnectCommand, PrintsTheRelationTable) {

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "cpu/memory_plan.h"
+#include "graph/dependence.h"
 
 namespace weft::cli {
 namespace {
@@ -63,6 +64,7 @@ std::vector<Part> parts_of(const Graph& graph) {
     const Graph::ValueInfo& parameter = graph.value(id);
     if (!parameter.buffer) count(parts, parameter.name, parameter.type.shape.elements(), 0);
   }
+  const std::vector<bool> depends = depends_on_inputs(graph);
   for (const Graph::Node& node : graph.nodes()) {
     std::vector<TensorType> types;
     std::string_view place = node.place;
@@ -72,7 +74,8 @@ std::vector<Part> parts_of(const Graph& graph) {
         place = graph.value(id).name;
       }
     }
-    const std::int64_t macs = node.operation.macs(types);
+    const bool once = !depends[static_cast<std::size_t>(node.outputs.front())];  // counts as Graph::macs does
+    const std::int64_t macs = once ? 0 : node.operation.macs(types);
     if (macs > 0) count(parts, place, 0, macs);
   }
   return parts;

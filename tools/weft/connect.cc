@@ -87,7 +87,9 @@ struct Subject {
 };
 
 Subject open(const Options& o) {
-  Subject s{.model = load_or_create(o.model, o.load.options()), .picture = {}, .input = {}};
+  Subject s{.model = load_or_create(o.model, for_size(o.model, o.load.options(), given_size(o.size))),
+            .picture = {},
+            .input = {}};
   if (s.model.in_channels() != 3) {
     fail<UnsupportedError>("connect", "the model takes {} channels, pictures have 3", s.model.in_channels());
   }
@@ -97,6 +99,14 @@ Subject open(const Options& o) {
     s.picture = prepare(s.picture, how);
   } else {
     const Size size = parse_size(o.size, "--size");
+    constexpr std::int64_t kPixelBytes = 3 * (1 + 2 * sizeof(float));  // the picture, and two inputs
+    const std::int64_t bytes = size.height * size.width * kPixelBytes;
+    if (bytes > parse_bytes(o.max_memory, "--max-memory")) {
+      fail<MemoryError>("connect",
+                        "a picture of {}x{} takes {} MiB alone; take a smaller --size or allow more by "
+                        "--max-memory",
+                        size.height, size.width, bytes >> 20);
+    }
     s.picture = resize(s.picture, size.height, size.width, how.filter);
   }
   s.input = to_input({&s.picture, 1}, how.any_size());
@@ -376,7 +386,7 @@ ConnectOptions connect_options(const Options& o, const Architecture& architectur
   options.measure.max_bytes = parse_bytes(o.max_memory, "--max-memory");
   if (!o.channels.empty()) options.measure.channels = parse_ints(o.channels, "--channels", 0, 1 << 20);
   if (o.layer) {
-    options.place = fmt::format("{}{}.", architecture.block_prefix(), resolve_layers(architecture, {&*o.layer, 1})[0]);
+    options.place = fmt::format("{}{}", architecture.block_prefix(), resolve_layers(architecture, {&*o.layer, 1})[0]);
     options.measure.max_macs = std::numeric_limits<std::int64_t>::max();
   }
   return options;

@@ -101,7 +101,7 @@ int run(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     print_error("out of memory");
   } catch (const std::exception& error) {
-    print_error(error.what());
+    if (std::ferror(stdout) == 0) print_error(error.what());  // main tells that of all commands
   }
   return kFailure;
 }

@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "core/options.h"
 #include "io/json.h"
+#include "models/architecture.h"
 #include "progress.h"
 #include "train/launch.h"
 #include "train/run.h"
@@ -112,10 +113,12 @@ void put(Json& json, std::string_view key, std::string_view text) {
   (*place)[std::string(key)] = Json::accept(text) ? parse_json(text, key) : Json(text);
 }
 
-TrainConfig config_of(const Options& o) {
-  TrainConfig config = find_recipe(o.recipe).config;
-  if (!o.config.empty()) config_from_json(parse_json(read_text(o.config), o.config), config, o.config);
-  Json given = {{"options", config.options}};  // of which one key may be set, too
+bool same_family(const std::string& a, const std::string& b) {
+  return a.empty() || b.empty() || find_preset(a).first == find_preset(b).first;
+}
+
+// What the command line says, over `given`.
+Json with_command_line(const Options& o, Json given) {
   for (const auto& [key, value] : o.short_forms()) {
     if (!value->empty()) put(given, key, *value);
   }
@@ -129,7 +132,19 @@ TrainConfig config_of(const Options& o) {
     put(given, std::string_view(set).substr(0, equals), std::string_view(set).substr(equals + 1));
   }
   if (given.contains("from") && !given.contains("model")) given["model"] = "";
-  config_from_json(given, config, "command line");
+  return given;
+}
+
+TrainConfig config_of(const Options& o) {
+  const TrainConfig& recipe = find_recipe(o.recipe).config;
+  TrainConfig config = recipe;
+  if (!o.config.empty()) config_from_json(parse_json(read_text(o.config), o.config), config, o.config);
+  // A recipe's options are those of its model's family.
+  const Json model = with_command_line(o, {{"model", config.model}})["model"];
+  const bool others = model.is_string() && !same_family(model.get<std::string>(), recipe.model);
+  if (others && config.options == recipe.options) config.options = Json::object();
+  // Of all options one may be set alone.
+  config_from_json(with_command_line(o, {{"options", config.options}}), config, "command line");
   return config;
 }
 

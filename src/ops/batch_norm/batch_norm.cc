@@ -10,6 +10,18 @@
 
 namespace weft {
 
+namespace {
+
+// The unbiased variance of one value is 0/0.
+void require_batch(const Shape& x) {
+  require<ShapeError>(row_count(x) >= 2, "batch_norm",
+                      "the statistics of a batch want at least 2 values of each channel, got {} of {}; train on larger "
+                      "batches",
+                      row_count(x), x);
+}
+
+}  // namespace
+
 std::vector<TensorType> infer(const BatchNorm& attributes, std::span<const TensorType> in) {
   require<ConfigError>(attributes.eps >= 0 && std::isfinite(attributes.eps), "batch_norm",
                        "eps must be finite and at least 0, got {}", attributes.eps);
@@ -18,6 +30,7 @@ std::vector<TensorType> infer(const BatchNorm& attributes, std::span<const Tenso
                       in.size());
   const Shape& x = in[0].shape;
   require<ShapeError>(x.rank() >= 1, "batch_norm", "x must be [...,C], got a scalar");
+  if (in.size() == 3) require_batch(x);
   constexpr std::array<std::string_view, 4> kNames = {"weight", "bias", "running_mean", "running_var"};
   for (std::size_t i = 1; i < in.size(); ++i) {
     require<ShapeError>(in[i].shape == Shape{x[-1]}, "batch_norm", "{} must be [C]=[{}], got {}", kNames[i - 1], x[-1],
@@ -28,12 +41,12 @@ std::vector<TensorType> infer(const BatchNorm& attributes, std::span<const Tenso
 
 std::vector<TensorType> infer(const BatchMoments&, std::span<const TensorType> in) {
   require<ShapeError>(in.size() == 1 && in[0].shape.rank() >= 1, "batch_moments", "takes one x [...,C]");
+  require_batch(in[0].shape);
   return {{in[0].dtype, {2, in[0].shape[-1]}}};
 }
 
 std::int64_t macs(const BatchMoments&, std::span<const TensorType>) { return 0; }
 
-// The unbiased variance of one row is 0/0.
 void reference(const BatchMoments&, std::span<const Tensor> in, std::span<Tensor> out) {
   const auto x = in[0].data<double>();
   const auto moments = out[0].mutable_data<double>();

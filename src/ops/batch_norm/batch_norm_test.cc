@@ -85,6 +85,9 @@ TEST(BatchNorm, RefusesWhatDoesNotFit) {
   const auto error_of = testing::infer_error<BatchNorm>;
   EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}, {3}, {3}}), "no error");
   EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}}), "no error");
+  EXPECT_EQ(error_of({}, {{1, 3}, {3}, {3}}),
+            "[batch_norm] the statistics of a batch want at least 2 values of each channel, got 1 of [1,3]; train on "
+            "larger batches");
   EXPECT_EQ(error_of({}, {{2, 3}, {3}, {3}, {3}}),
             "[batch_norm] takes x, weight, bias and, but in training, running_mean and running_var, got 4 inputs");
   EXPECT_EQ(error_of({}, {{}, {3}, {3}, {3}, {3}}), "[batch_norm] x must be [...,C], got a scalar");
