@@ -116,7 +116,8 @@ Tensor turns(const Tensor& angles, std::int64_t tokens, bool sine) {
   Tensor values(DType::kF32, {tokens, 1, angle.elements()});
   const auto to = values.mutable_data<float>();
   for (std::size_t i = 0; i < to.size(); ++i) {
-    const double turn = static_cast<double>(i / channels) * angle.data<double>()[i % channels];
+    const std::size_t token = i / channels;
+    const double turn = static_cast<double>(token) * angle.data<double>()[i % channels];
     to[i] = static_cast<float>(!sine ? std::cos(turn) : i % 2 == 0 ? -std::sin(turn) : std::sin(turn));
   }
   return values;

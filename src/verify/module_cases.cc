@@ -131,8 +131,9 @@ void masa(const Module& m) {
 
 // [B,C,H,W] as tokens [B,T,C], and back.
 Value tokens_of(Value map) {
-  const Shape shape = map.shape();
-  return reshape(permute(map, {0, 2, 3, 1}), {shape[0], shape[2] * shape[3], shape[1]});
+  const Value last = permute(map, {0, 2, 3, 1});  // channels
+  const Shape& shape = last.shape();
+  return reshape(last, {shape[0], shape[1] * shape[2], shape[3]});
 }
 Value map_of(Value tokens, const Shape& map) {
   return permute(reshape(tokens, {map[0], map[2], map[3], map[1]}), {0, 3, 1, 2});

@@ -11,14 +11,15 @@ Value pointwise(Value x, const Scope& s, std::int64_t channels, bool bias) {
 
 DynamicConv dynamic_conv(Value x, const Scope& s, int kernel_size, std::int64_t reduction) {
   const auto guard = s.enter();
-  const Shape shape = x.shape();
-  const std::int64_t channels = shape[3];
+  const std::int64_t batch = x.shape()[0];
+  const std::int64_t places = x.shape()[1] * x.shape()[2];
+  const std::int64_t channels = x.shape()[3];
   require<ShapeError>(reduction >= 1 && reduction <= channels, "dwnet", "{} channels can not be reduced {}-fold",
                       channels, reduction);
-  const Value pooled = mean(reshape(x, {shape[0], shape[1] * shape[2], channels}), 1);
+  const Value pooled = mean(reshape(x, {batch, places, channels}), 1);
   const Value hidden = relu(batch_norm(pointwise(pooled, s["conv1"], channels / reduction, false), s["bn"]));
   const Value rows = pointwise(hidden, s["conv2"], channels * kernel_size * kernel_size, true);
-  const Value kernels = reshape(rows, {shape[0], channels, kernel_size, kernel_size});
+  const Value kernels = reshape(rows, {batch, channels, kernel_size, kernel_size});
   const Value bias = s.param("bias", {channels}, init::constant(0));
   return {depthwise_conv(x, kernels, bias, {.padding = kernel_size / 2}), kernels};
 }

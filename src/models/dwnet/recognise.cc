@@ -23,9 +23,8 @@ void read_shapes(const Layout& layout, Recogniser<Config>& r) {
   r.found_extent(&Config::embed_dim, kProjection, 4, 0);
   r.found_extent(&Config::in_chans, kProjection, 4, 1);
   r.found_extent(&Config::patch_size, kProjection, 4, 2);
-  std::vector<int> depths;
-  const int stages = layout.count("layers", fmt::format("blocks.0.{}", kFirst));
-  for (int i = 0; i < stages; ++i) depths.push_back(layout.count(fmt::format("layers.{}.blocks", i), kFirst));
+  std::vector<int> depths(static_cast<std::size_t>(layout.count("layers", fmt::format("blocks.0.{}", kFirst))));
+  for (std::size_t i = 0; i < depths.size(); ++i) depths[i] = layout.count(fmt::format("layers.{}.blocks", i), kFirst);
   r.found(&Config::depths, depths, fmt::format("number of {}", layout.in_file("layers.*.blocks.*")));
   const std::string hidden = in_stage(0, "mlp.fc1.weight");
   r.found(&Config::mlp_ratio, static_cast<double>(layout.extent(hidden, 2, 0)) / r.config().embed_dim,

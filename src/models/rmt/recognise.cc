@@ -14,6 +14,7 @@ constexpr std::string_view kQuery = "layers.0.blocks.0.retention.q_proj.weight";
 template <class T, class F>
 std::vector<T> by_stage(int stages, F&& read) {
   std::vector<T> list;
+  list.reserve(static_cast<std::size_t>(stages));
   for (int i = 0; i < stages; ++i) list.push_back(read(fmt::format("layers.{}.", i)));
   return list;
 }

@@ -35,8 +35,10 @@ Tensor distances(TokenGrid window) {
 
 // 10000^(−j/(D/2 − 1)) for both channels of pair j of D/2.
 Initializer angle_init(std::int64_t channels) {
-  return init::each([last = std::max(static_cast<double>(channels / 2 - 1), 1.0)](std::int64_t i) {
-    return std::pow(10000, -static_cast<double>(i / 2) / last);
+  const std::int64_t last = std::max<std::int64_t>(channels / 2 - 1, 1);
+  return init::each([last](std::int64_t i) {
+    const std::int64_t pair = i / 2;
+    return std::pow(10000, -static_cast<double>(pair) / static_cast<double>(last));
   });
 }
 
