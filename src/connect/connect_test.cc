@@ -45,7 +45,7 @@ struct Row {
   bool dynamic;
 };
 
-// The published relations (Han et al., arXiv:2106.04263, Table 1 and the relation graph): local attention and
+// The published relations (Han et al., arXiv:2106.04263, its text and its relation graph): local attention and
 // depth-wise convolution connect no channels and only near positions; depth-wise convolution shares its weights across
 // positions, attention across the channels of a head; attention and the dynamic convolutions compute them from the
 // picture, the homogeneous one for all positions and the inhomogeneous one for each, shared by the channels of a group;
