@@ -5,6 +5,7 @@
 #include "api/model_data.h"
 #include "kernel/testing/product_types.h"
 #include "models/config.h"
+#include "models/testing/config_error.h"
 #include "models/testing/reference_cases.h"
 #include "weft/model.h"
 
@@ -50,14 +51,7 @@ TEST(DwNet, ConfigurationsGoThroughJsonAndBack) {
 }
 
 TEST(DwNet, RefusesValuesThatMakeNoNetwork) {
-  const auto error_of = [](const Config& config) -> std::string {
-    try {
-      validate(config);
-    } catch (const ConfigError& error) {
-      return error.what();
-    }
-    return "no error";
-  };
+  const auto error_of = testing::config_error<Config>;
   EXPECT_EQ(error_of({}), "no error");
   EXPECT_EQ(error_of({.depths = {}}), "[dwnet] depths must be 1 … 8 stages, got 0");
   EXPECT_EQ(error_of({.window_size = 6}), "[dwnet] window_size must be odd, got 6");

@@ -5,6 +5,7 @@
 #include "api/model_data.h"
 #include "kernel/testing/product_types.h"
 #include "models/config.h"
+#include "models/testing/config_error.h"
 #include "models/testing/reference_cases.h"
 #include "ops/ops.h"
 #include "weft/model.h"
@@ -56,14 +57,7 @@ TEST(Mixer, ConfigurationsGoThroughJsonAndBack) {
 }
 
 TEST(Mixer, RefusesValuesThatMakeNoNetwork) {
-  const auto error_of = [](const Config& config) -> std::string {
-    try {
-      validate(config);
-    } catch (const ConfigError& error) {
-      return error.what();
-    }
-    return "no error";
-  };
+  const auto error_of = testing::config_error<Config>;
   EXPECT_EQ(error_of({}), "no error");
   EXPECT_EQ(error_of({.img_size = {230, 224}}), "[mixer] img_size must be a multiple of the patch_size 16, got 230");
   EXPECT_EQ(error_of({.img_size = {65536, 65536}, .patch_size = 1}),

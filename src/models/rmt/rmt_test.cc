@@ -5,6 +5,7 @@
 #include "api/model_data.h"
 #include "kernel/testing/product_types.h"
 #include "models/config.h"
+#include "models/testing/config_error.h"
 #include "models/testing/reference_cases.h"
 #include "ops/ops.h"
 #include "weft/model.h"
@@ -60,14 +61,7 @@ TEST(Rmt, ConfigurationsGoThroughJsonAndBack) {
 }
 
 TEST(Rmt, RefusesValuesThatMakeNoNetwork) {
-  const auto error_of = [](const Config& config) -> std::string {
-    try {
-      validate(config);
-    } catch (const ConfigError& error) {
-      return error.what();
-    }
-    return "no error";
-  };
+  const auto error_of = testing::config_error<Config>;
   EXPECT_EQ(error_of({}), "no error");
   EXPECT_EQ(error_of({.num_heads = {3, 6, 12, 7}}),
             "[rmt] num_heads must be divisors of embed_dims that leave an even "

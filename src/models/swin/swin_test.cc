@@ -5,6 +5,7 @@
 #include "api/model_data.h"
 #include "kernel/testing/product_types.h"
 #include "models/config.h"
+#include "models/testing/config_error.h"
 #include "models/testing/reference_cases.h"
 #include "ops/testing/random.h"
 #include "weft/model.h"
@@ -62,14 +63,7 @@ TEST(Swin, ConfigurationsGoThroughJsonAndBack) {
 }
 
 TEST(Swin, RefusesValuesThatMakeNoNetwork) {
-  const auto error_of = [](const Config& config) -> std::string {
-    try {
-      validate(config);
-    } catch (const ConfigError& error) {
-      return error.what();
-    }
-    return "no error";
-  };
+  const auto error_of = testing::config_error<Config>;
   EXPECT_EQ(error_of({}), "no error");
   EXPECT_EQ(error_of({.version = 3}), "[swin] version must be 1 … 2, got 3");
   EXPECT_EQ(error_of({.img_size = {224, 230}}), "[swin] img_size must be a multiple of the patch_size 4, got 230");

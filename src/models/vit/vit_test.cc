@@ -6,6 +6,7 @@
 #include "io/npy.h"
 #include "kernel/testing/product_types.h"
 #include "models/config.h"
+#include "models/testing/config_error.h"
 #include "models/testing/reference_cases.h"
 #include "weft/model.h"
 
@@ -56,14 +57,7 @@ TEST(Vit, ConfigurationsGoThroughJsonAndBack) {
 }
 
 TEST(Vit, RefusesValuesThatMakeNoNetwork) {
-  const auto error_of = [](const Config& config) -> std::string {
-    try {
-      validate(config);
-    } catch (const ConfigError& error) {
-      return error.what();
-    }
-    return "no error";
-  };
+  const auto error_of = testing::config_error<Config>;
   EXPECT_EQ(error_of({}), "no error");
   EXPECT_EQ(error_of({.img_size = {224, 230}}), "[vit] img_size must be a multiple of the patch_size 16, got 230");
   EXPECT_EQ(error_of({.embed_dim = 20, .num_heads = 3}), "[vit] num_heads must be a divisor of embed_dim 20, got 3");
