@@ -48,6 +48,12 @@ Value parameter(const Scope& s, std::string_view name, Shape shape) {
   return s.param(name, std::move(shape), init::constant(0));
 }
 
+Value tokens(const Scope& s, std::initializer_list<std::int64_t> values) {
+  Tensor tensor(DType::kI64, {1, static_cast<std::int64_t>(values.size())});
+  std::ranges::copy(values, tensor.mutable_data<std::int64_t>().begin());
+  return s.graph().constant(tensor);
+}
+
 Value shifted(Value x, int height, int width, int pixels, double gamma = 0.25) {
   return q_shift(x, {.height = height, .width = width, .pixels = pixels, .gamma = gamma});
 }
@@ -116,6 +122,7 @@ std::vector<std::unique_ptr<Case>> all_cases() {
   add("permute", {2, 3, 4, 5}, [](Value x, auto&) { return permute(x, {0, 3, 1, 2}); });
   add("mean", {2, 3, 4}, [](Value x, auto&) { return mean(x, 1); });
   add("mean from the end", {2, 3, 4}, [](Value x, auto&) { return mean(x, -1); });
+  add("embedding", {5, 3}, [](Value x, const Scope& s) { return embedding(tokens(s, {4, 0, 4, 2}), x); });
   add("patch_embed", {2, 3, 8, 12}, [=](Value x, auto& s) {
     return patch_embed(x, weight(s, {5, 3, 4, 4}), bias(s, {5}), {.patch_h = 4, .patch_w = 4});
   });

@@ -7,6 +7,7 @@
 #include "ops/conv2d/conv2d.h"
 #include "ops/depthwise_conv/depthwise_conv.h"
 #include "ops/elementwise/elementwise.h"
+#include "ops/embedding/embedding.h"
 #include "ops/interpolate/interpolate.h"
 #include "ops/involution/involution.h"
 #include "ops/l2_norm/l2_norm.h"

@@ -166,7 +166,7 @@ std::array<float, 3> parse_triple(std::string_view text, std::string_view option
   return numbers;
 }
 
-Size usual_size(const Architecture& architecture) {
+Size usual_size(const PictureArchitecture& architecture) {
   const Preset* preset = matching_preset(find_family(architecture.family()), architecture.config());
   if (preset) return {preset->side, preset->side};
   const auto [height, width] = architecture.native_size();
