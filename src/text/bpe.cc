@@ -42,15 +42,15 @@ const BytePairs::Rule* BytePairs::find(std::int32_t left, std::int32_t right) co
 
 // Notes how a symbol merges with the next one, and queues that.
 void BytePairs::look(Workspace& work, std::uint32_t at) const {
-  Workspace::Symbol& symbol = work.symbols[at];
-  const Rule* const rule = symbol.next == kNone ? nullptr : find(symbol.token, work.symbols[symbol.next].token);
+  Workspace::Symbol& symbol = work.symbols_[at];
+  const Rule* const rule = symbol.next == kNone ? nullptr : find(symbol.token, work.symbols_[symbol.next].token);
   symbol.rank = rule == nullptr ? kNone : rule->rank;
-  if (rule != nullptr) work.heap.push_back(std::uint64_t{rule->rank} << 32 | at);
+  if (rule != nullptr) work.heap_.push_back(std::uint64_t{rule->rank} << 32 | at);
 }
 
 void BytePairs::encode(std::string_view word, Workspace& work, std::vector<std::int32_t>& out) const {
   if (word.empty()) return;
-  auto& symbols = work.symbols;
+  auto& symbols = work.symbols_;
   symbols.clear();
   for (std::uint32_t i = 0; i < word.size(); ++i) {
     symbols.push_back({.token = bytes_[static_cast<unsigned char>(word[i])],
@@ -58,14 +58,14 @@ void BytePairs::encode(std::string_view word, Workspace& work, std::vector<std::
                        .next = i + 1 < word.size() ? i + 1 : kNone,
                        .rank = kNone});
   }
-  work.heap.clear();
+  work.heap_.clear();
   for (std::uint32_t i = 0; i < word.size(); ++i) look(work, i);
-  std::ranges::make_heap(work.heap, std::ranges::greater());
-  while (!work.heap.empty()) {
-    const auto rank = static_cast<std::uint32_t>(work.heap.front() >> 32);
-    const auto at = static_cast<std::uint32_t>(work.heap.front());
-    std::ranges::pop_heap(work.heap, std::ranges::greater());
-    work.heap.pop_back();
+  std::ranges::make_heap(work.heap_, std::ranges::greater());
+  while (!work.heap_.empty()) {
+    const auto rank = static_cast<std::uint32_t>(work.heap_.front() >> 32);
+    const auto at = static_cast<std::uint32_t>(work.heap_.front());
+    std::ranges::pop_heap(work.heap_, std::ranges::greater());
+    work.heap_.pop_back();
     Workspace::Symbol& left = symbols[at];
     if (left.rank != rank) continue;  // what was queued is no longer there
     const std::uint32_t gone = left.next;
@@ -75,9 +75,9 @@ void BytePairs::encode(std::string_view word, Workspace& work, std::vector<std::
     if (left.next != kNone) symbols[left.next].previous = at;
     for (const std::uint32_t changed : {left.previous, at}) {
       if (changed == kNone) continue;
-      const std::size_t queued = work.heap.size();
+      const std::size_t queued = work.heap_.size();
       look(work, changed);
-      if (work.heap.size() > queued) std::ranges::push_heap(work.heap, std::ranges::greater());
+      if (work.heap_.size() > queued) std::ranges::push_heap(work.heap_, std::ranges::greater());
     }
   }
   for (std::uint32_t i = 0; i != kNone; i = symbols[i].next) out.push_back(symbols[i].token);

@@ -31,8 +31,8 @@ class BytePairs {
       std::uint32_t previous, next;
       std::uint32_t rank;  // of the merge with the next one
     };
-    std::vector<Symbol> symbols;
-    std::vector<std::uint64_t> heap;  // rank and place of what may be merged
+    std::vector<Symbol> symbols_;
+    std::vector<std::uint64_t> heap_;  // rank and place of what may be merged
   };
 
   /// Appends the tokens of a word: while any two neighbours can be merged, those whose merge is the first of all are,

@@ -113,7 +113,7 @@ class Reader {
     if (type != nullptr && *type != "BPE") unsupported("a model of type {}", shown(type));
     for (const char* const key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
       const Json* const affix = find(model, key);
-      if (affix != nullptr && *affix != "") unsupported("\"{}\" of {}", key, shown(affix));
+      if (affix != nullptr && *affix != Json("")) unsupported("\"{}\" of {}", key, shown(affix));
     }
     const Json* const dropout = find(model, "dropout");
     if (dropout != nullptr && *dropout != 0) unsupported("a dropout of {}", shown(dropout));
@@ -125,9 +125,9 @@ class Reader {
     numbers_.reserve(vocabulary->size());
     for (const auto& item : vocabulary->items()) {
       const std::int32_t token = number(&item.value(), item.key());
-      auto bytes = spelling_.bytes(item.key());
+      const std::optional<std::string> bytes = spelling_.bytes(item.key());
       auto& list = bytes ? parts_.tokens : parts_.others;
-      list.push_back({.number = token, .bytes = bytes ? std::move(*bytes) : item.key()});
+      list.push_back({.number = token, .bytes = bytes.value_or(item.key())});
       numbers_.emplace(item.key(), token);
     }
     const Json* const merges = find(model, "merges");

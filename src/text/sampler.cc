@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -18,26 +19,34 @@ using Candidate = std::pair<float, std::int32_t>;  // score and token
 using Candidates = std::vector<Candidate>;
 
 // Whether a comes before b, the likeliest first.
-bool likelier(const Candidate& a, const Candidate& b) {
+constexpr auto kLikelier = [](const Candidate& a, const Candidate& b) {
   return a.first > b.first || (a.first == b.first && a.second < b.second);
+};
+
+// In strides, since a single maximum would wait for itself at every step.
+float largest_of(std::span<const float> values) {
+  std::array<float, 16> largest;
+  largest.fill(kNever);
+  std::size_t i = 0;
+  for (; i + largest.size() <= values.size(); i += largest.size()) {
+    for (std::size_t k = 0; k < largest.size(); ++k) largest[k] = std::max(largest[k], values[i + k]);
+  }
+  for (; i < values.size(); ++i) largest[0] = std::max(largest[0], values[i]);
+  return *std::ranges::max_element(largest);
 }
 
 void check_logits(std::span<const float> logits) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   require<ShapeError>(!logits.empty(), "sampling", "expected at least one logit, got none");
-  bool good = true;
-  float largest = kNever;
-  for (const float logit : logits) {
-    good = good && logit < std::numeric_limits<float>::infinity();  // false for NaN, too
-    largest = std::max(largest, logit);
-  }
-  if (!good) {
-    const auto bad =
-        std::ranges::find_if(logits, [](float logit) { return !(logit < std::numeric_limits<float>::infinity()); });
+  int bad = 0;
+  for (const float logit : logits) bad |= static_cast<int>(!(logit < kInfinity));  // so is NaN
+  if (bad != 0) {
+    const auto first = std::ranges::find_if(logits, [](float logit) { return !(logit < kInfinity); });
     fail<NumericError>("sampling", "the logit of token {}: expected a finite number or -inf, got {}",
-                       bad - logits.begin(), *bad);
+                       first - logits.begin(), *first);
   }
-  require<NumericError>(largest != kNever, "sampling", "all {} logits are -inf: expected one that can be drawn",
-                        logits.size());
+  require<NumericError>(largest_of(logits) != kNever, "sampling",
+                        "all {} logits are -inf: expected one that can be drawn", logits.size());
 }
 
 void penalise(std::span<float> scores, const SamplingOptions& options, std::span<const TokenCount> counts) {
@@ -55,7 +64,7 @@ void penalise(std::span<float> scores, const SamplingOptions& options, std::span
 
 // e^((score − max)/temperature)
 void weigh(std::span<const float> scores, double temperature, std::span<float> weights) {
-  const float largest = std::ranges::max(scores);
+  const float largest = largest_of(scores);
   const double factor = 1 / temperature;
   for (std::size_t i = 0; i < scores.size(); ++i) {
     // The difference of equals is 0, whatever the temperature.
@@ -64,54 +73,60 @@ void weigh(std::span<const float> scores, double temperature, std::span<float> w
   }
 }
 
-// Those that weigh at least so much, by ascending token.
-void gather(std::span<const float> scores, std::span<const float> weights, double least, Candidates& out) {
-  out.clear();
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (weights[i] > 0 && weights[i] >= least) out.emplace_back(scores[i], static_cast<std::int32_t>(i));
-  }
-}
-
 // Takes away the weight of all that come after `last`.
 void keep_until(const Candidate& last, std::span<const float> scores, std::span<float> weights) {
   for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (likelier(last, {scores[i], static_cast<std::int32_t>(i)})) weights[i] = 0;
+    const bool kept = scores[i] > last.first || (scores[i] == last.first && std::cmp_less_equal(i, last.second));
+    weights[i] = kept ? weights[i] : 0;
   }
 }
 
-double sum(std::span<const float> weights) { return std::accumulate(weights.begin(), weights.end(), 0.0); }
+// Keeps the likeliest tokens that together count `wanted` and no more than needed: count(i) ≥ 0 is what token i counts.
+// Linear: scores are put into buckets to find the one that the last token is in, which is halved until it is found.
+template <class Count>
+void keep_likeliest(double wanted, const Count& count, std::span<const float> scores, std::span<float> weights,
+                    Candidates& candidates) {
+  constexpr std::size_t kBuckets = 2048;
+  const float largest = largest_of(scores);
+  float smallest = largest;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    smallest = std::min(smallest, weights[i] > 0 ? scores[i] : largest);
+  }
+  // Rounding is monotone, so that buckets are in the order of the scores.
+  const double scale = largest > smallest ? (kBuckets - 1) / (static_cast<double>(largest) - smallest) : 0;
+  const auto bucket_of = [&](std::size_t i) {
+    return static_cast<std::size_t>((static_cast<double>(largest) - scores[i]) * scale);
+  };
+  std::array<double, kBuckets> counts{};
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (weights[i] > 0) counts[bucket_of(i)] += count(i);
+  }
+  std::size_t bucket = 0;
+  while (bucket + 1 < kBuckets && counts[bucket] < wanted) wanted -= counts[bucket++];
 
-void keep_top_k(std::size_t k, std::span<const float> scores, std::span<float> weights, Candidates& candidates) {
-  gather(scores, weights, 0, candidates);
-  if (k >= candidates.size()) return;
-  const auto last = candidates.begin() + static_cast<std::ptrdiff_t>(k - 1);
-  std::ranges::nth_element(candidates, last, likelier);
-  keep_until(*last, scores, weights);
-}
-
-void keep_top_p(double p, std::span<const float> scores, std::span<float> weights, Candidates& candidates) {
-  const double total = sum(weights);
-  // All that weigh less than this have less than 1 − p together: they are none of those looked for.
-  gather(scores, weights, (1 - p) * total / static_cast<double>(scores.size()), candidates);
-  // Halves the range in which the last one lies, as nth_element does; what is before it weighs less than p.
-  double missing = p * total;
+  candidates.clear();
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (weights[i] > 0 && bucket_of(i) == bucket) candidates.emplace_back(scores[i], static_cast<std::int32_t>(i));
+  }
   auto begin = candidates.begin();
   auto end = candidates.end();
   while (end - begin > 1) {
     const auto middle = begin + (end - begin) / 2;
-    std::ranges::nth_element(begin, middle, end, likelier);
+    std::ranges::nth_element(begin, middle, end, kLikelier);
     const double before = std::accumulate(begin, middle, 0.0, [&](double so_far, const Candidate& c) {
-      return so_far + weights[static_cast<std::size_t>(c.second)];
+      return so_far + count(static_cast<std::size_t>(c.second));
     });
-    if (before >= missing) {
+    if (before >= wanted) {
       end = middle;
     } else {
-      missing -= before;
+      wanted -= before;
       begin = middle;
     }
   }
-  if (begin != candidates.end()) keep_until(*begin, scores, weights);
+  if (begin != end) keep_until(*begin, scores, weights);
 }
+
+double sum(std::span<const float> weights) { return std::accumulate(weights.begin(), weights.end(), 0.0); }
 
 // The token at this place in the weights laid side by side.
 std::int32_t draw(std::span<const float> weights, double uniform) {
@@ -187,8 +202,15 @@ std::int32_t Sampler::next(std::span<const float> logits) {
   if (options_.temperature == 0) return static_cast<std::int32_t>(std::ranges::max_element(scores_) - scores_.begin());
   weights_.resize(scores_.size());
   weigh(scores_, options_.temperature, weights_);
-  if (options_.top_k > 0) keep_top_k(static_cast<std::size_t>(options_.top_k), scores_, weights_, candidates_);
-  if (options_.top_p < 1) keep_top_p(options_.top_p, scores_, weights_, candidates_);
+  if (options_.top_k > 0) {
+    keep_likeliest(
+        options_.top_k, [](std::size_t) { return 1.0; }, scores_, weights_, candidates_);
+  }
+  if (options_.top_p < 1) {
+    const double wanted = options_.top_p * sum(weights_);
+    keep_likeliest(
+        wanted, [&](std::size_t i) { return static_cast<double>(weights_[i]); }, scores_, weights_, candidates_);
+  }
   return draw(weights_, Random({options_.seed, position}).uniform());
 }
 

@@ -142,8 +142,10 @@ std::shared_ptr<const TokenizerData> read_world(std::string_view file, std::stri
 }
 
 std::shared_ptr<const TokenizerData> byte_tokens() {
-  std::vector<Token> tokens;
-  for (std::int32_t byte = 0; byte < 256; ++byte) tokens.push_back({byte, std::string(1, static_cast<char>(byte))});
+  std::vector<Token> tokens(256);
+  for (std::int32_t byte = 0; byte < 256; ++byte) {
+    tokens[static_cast<std::size_t>(byte)] = {.number = byte, .bytes = std::string(1, static_cast<char>(byte))};
+  }
   return std::make_shared<GreedyTokenizer>(Vocabulary(tokens, {}, "bytes"), ByteTrie(tokens, "bytes"), "bytes",
                                            std::nullopt);
 }
