@@ -10,6 +10,8 @@
 
 namespace weft::testing {
 
+using namespace std::literals;
+
 std::string spell(std::string_view bytes) {
   std::string out;
   for (const char c : bytes) {
@@ -62,7 +64,7 @@ std::string world_file(const std::vector<std::string>& tokens) {
 
 std::string random_text(std::uint64_t seed, int kind, int length) {
   Random random({seed, static_cast<std::uint64_t>(kind)});
-  constexpr std::string_view kTelling(" \n\t\0aab'1s\xC3\xA9\xFF\x80\xE2\x82\xAC", 19);
+  constexpr std::string_view kTelling = " \n\t\0aab'1s\xC3\xA9\xFF\x80\xE2\x82\xAC"sv;
   std::string out;
   while (static_cast<int>(out.size()) < length) {
     if (kind == 0) {
