@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "data/random.h"
+#include "core/random.h"
 #include "models/architecture.h"
 #include "torch/trainer.h"
 #include "train/config.h"
