@@ -192,6 +192,10 @@ at::Tensor lower(const weft::PatchEmbed& patch, Inputs in, const Setting& settin
 
 at::Tensor lower(const weft::QShift& q, Inputs in, const Setting&) { return Shift::apply(in[0], q); }
 
+at::Tensor lower(const weft::TokenShift&, Inputs in, const Setting& setting) {
+  return at::cat({in[1].unsqueeze(1), in[0]}, 1).narrow(1, 0, setting.out[1]);
+}
+
 at::Tensor lower(const weft::Rotary&, Inputs in, const Setting& setting) {
   const Tensor& x = in[0];
   const std::int64_t head_channels = in[1].size(0);
