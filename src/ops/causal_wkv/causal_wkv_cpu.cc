@@ -64,16 +64,29 @@ struct Shares {
   }
 };
 
+// x − k, which may nearly cancel with an age·w: with what is lost in rounding it.
+struct Distance {
+  V rounded, lost;
+
+  HWY_INLINE Distance(V x, V k) {
+    const D d;
+    rounded = hn::Sub(x, k);
+    const auto minus_k = hn::Sub(rounded, x);
+    const auto exact = hn::Sub(hn::Sub(x, hn::Sub(rounded, minus_k)), hn::Add(k, minus_k));
+    const auto is_finite = hn::Lt(hn::Abs(rounded), hn::Set(d, std::numeric_limits<float>::infinity()));
+    lost = hn::IfThenElseZero(is_finite, exact);
+  }
+  // x − age·w − k
+  HWY_INLINE V aged(V age, V w) const { return hn::Add(hn::NegMulAdd(age, w, rounded), lost); }
+};
+
 // (older_n + n, older_d + d)·e^{x − age·w}: tokens and a state, x being the exponent of the heaviest.
 struct Sum {
   V n, d, older_n, older_d, x, age;
 
-  // By how much its exponent is larger than k.
-  HWY_INLINE V lead(V k, V w) const { return hn::NegMulAdd(age, w, hn::Sub(x, k)); }
-
   // Adds (n, d)·e^k.
-  HWY_INLINE void take(V more_n, V more_d, V k, V w) {
-    const auto difference = lead(k, w);
+  HWY_INLINE void take(V more_n, V more_d, V k, V w, const Distance& distance) {
+    const auto difference = distance.aged(age, w);
     const Shares shares(difference);
     n = hn::MulAdd(n, shares.first, hn::Mul(more_n, shares.second));
     d = hn::MulAdd(d, shares.first, hn::Mul(more_d, shares.second));
@@ -111,7 +124,18 @@ HWY_INLINE Sum load_state(const float* rows, std::int64_t stride, std::size_t co
   return sum;
 }
 
-// x − age·w is rounded to f32, and the parts are scaled by what that loses.
+// e^x − 1 for x in [−80, 80]; for small x, which matter, to a relative error of 1e-6.
+HWY_INLINE V exp_minus_one(V x) {
+  const D d;
+  const auto one = hn::Set(d, 1.0F);
+  const auto small = hn::MulAdd(hn::Mul(x, x), hn::Set(d, 0.5F), x);
+  const auto large = hn::Sub(weft::HWY_NAMESPACE::exp_in_range(d, x), one);
+  return hn::IfThenElse(hn::Lt(hn::Abs(x), hn::Set(d, 1e-3F)), small, large);
+}
+
+// x − age·w is rounded to f32, and the parts are scaled by what that loses. All that comes to what was there before,
+// new tokens and this, is added in one go: from step to step it is likely the same fraction of a unit in the last
+// place, and would be rounded the same way.
 HWY_INLINE void store_state(const Sum& sum, V w, float* rows, std::int64_t stride, std::size_t count) {
   const D d;
   const hn::CappedTag<double, kBlock / 2> d64;
@@ -127,13 +151,14 @@ HWY_INLINE void store_state(const Sum& sum, V w, float* rows, std::int64_t strid
     hn::StoreU(rounded, half, exponent + i);
     hn::StoreU(hn::DemoteTo(half, hn::Sub(exact, hn::PromoteTo(d64, rounded))), half, lost + i);
   }
-  // Of keys so large that this is not about 1, only the sign of what they outweigh others by counts.
-  const auto limit = hn::Set(d, 80.0F);
-  const auto factor = weft::HWY_NAMESPACE::exp_in_range(d, hn::Max(hn::Neg(limit), hn::Min(hn::Load(d, lost), limit)));
+  const auto limit = hn::Set(d, 80.0F);  // reached by keys beyond 10^9 only
+  const auto more = exp_minus_one(hn::Max(hn::Neg(limit), hn::Min(hn::Load(d, lost), limit)));
+  const auto scaled = [&](V older, V newer)
+                          HWY_ATTR { return hn::Add(older, hn::MulAdd(hn::Add(older, newer), more, newer)); };
   const auto is_empty = hn::Eq(sum.x, hn::Set(d, kNothing));
   const auto pp = hn::IfThenElse(is_empty, hn::Set(d, CausalWkv::kEmptyExponent), hn::Load(d, exponent));
-  weft::HWY_NAMESPACE::store_lanes(hn::Mul(hn::Add(sum.older_n, sum.n), factor), d, rows, count);
-  weft::HWY_NAMESPACE::store_lanes(hn::Mul(hn::Add(sum.older_d, sum.d), factor), d, rows + stride, count);
+  weft::HWY_NAMESPACE::store_lanes(scaled(sum.older_n, sum.n), d, rows, count);
+  weft::HWY_NAMESPACE::store_lanes(scaled(sum.older_d, sum.d), d, rows + stride, count);
   weft::HWY_NAMESPACE::store_lanes(pp, d, rows + 2 * stride, count);
 }
 
@@ -176,14 +201,15 @@ HWY_INLINE void pass(const Lanes& lanes, std::int64_t begin, std::int64_t end, V
       prefetch(scan.v, scan.v_is_bf16, ahead);
       const auto k = load_row(scan.k, scan.k_is_bf16, at, count);
       const auto v = load_row(scan.v, scan.v_is_bf16, at, count);
+      const Distance distance(sum.x, k);
       if constexpr (kEmit) {
-        const Shares shares(hn::Sub(sum.lead(k, w), u));
+        const Shares shares(hn::Sub(distance.aged(sum.age, w), u));
         const auto n = hn::MulAdd(shares.first, hn::Add(sum.older_n, sum.n), hn::Mul(shares.second, v));
         const auto d = hn::MulAdd(shares.first, hn::Add(sum.older_d, sum.d), shares.second);
         store_row(hn::Div(n, d), scan.y, scan.y_is_bf16, at, count);
       }
       sum.age = hn::Add(sum.age, one);
-      sum.take(v, one, k, w);
+      sum.take(v, one, k, w, distance);
     }
   }
 }
@@ -220,7 +246,7 @@ void carry_column(const Scan& scan, std::int64_t column) {
         const Sum own = load_state(record, kBlock, kBlock);
         const auto tokens = static_cast<float>(scan.segments.end(i - 1) - scan.segments.begin(i - 1));
         sum.age = hn::Set(D(), tokens);
-        sum.take(own.older_n, own.older_d, own.x, w);
+        sum.take(own.older_n, own.older_d, own.x, w, Distance(sum.x, own.x));
       }
       store_state(sum, w, record, kBlock, kBlock);
       sum = load_state(record, kBlock, kBlock);

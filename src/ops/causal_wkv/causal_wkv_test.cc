@@ -128,16 +128,17 @@ std::vector<Tensor> stepped(const Inputs& inputs) {
   return {y, next};
 }
 
-// aa, bb and pp have sizes of their own.
-void expect_same_state(const Tensor& got, const Tensor& want, double tolerance, const std::string& name) {
+// aa, bb and pp have sizes of their own. pp may be off by a rounding error for each time that the state was stored, for
+// which aa and bb make up.
+void expect_same_state(const Tensor& got, const Tensor& want, double tolerance, const std::string& name,
+                       std::int64_t stores = 1) {
   const std::vector<double> g = as_double(got), w = as_double(want);
   const std::size_t channels = g.size() / 3;
   for (std::size_t c = 0; c < channels; ++c) {
-    const double scale = std::exp(g[2 * channels + c] - w[2 * channels + c]);
-    const double pp = w[2 * channels + c];
-    EXPECT_LE(std::abs(g[2 * channels + c] - pp), tolerance * (1 + std::abs(pp))) << name;
-    EXPECT_LE(std::abs(g[channels + c] * scale - w[channels + c]), tolerance * w[channels + c]) << name;
-    EXPECT_LE(std::abs(g[c] * scale - w[c]), tolerance * w[channels + c]) << name;
+    const double pp = w[2 * channels + c], more = g[2 * channels + c] - pp;
+    EXPECT_LE(std::abs(more), static_cast<double>(stores) * 0x1p-24 * (1 + std::abs(pp))) << name;
+    EXPECT_LE(std::abs(g[channels + c] * std::exp(more) - w[channels + c]), tolerance * w[channels + c]) << name;
+    EXPECT_LE(std::abs(g[c] * std::exp(more) - w[c]), tolerance * w[channels + c]) << name;
   }
 }
 
@@ -177,9 +178,12 @@ TEST(CausalWkv, MatchesTheReferenceForKeysOfAnySize) {
 TEST(CausalWkv, StartsFromNothingWhateverTheKeys) {
   for (const float k : {-300.0F, -1e30F, -3e38F, 3e38F}) {
     for (const std::int64_t t : {1, 2, 70}) {
-      Inputs inputs = random_inputs(2, t, 17, {.k = 0, .k_shift = k});
+      // Beside the largest keys w and u vanish in f64, too.
+      const bool is_large = std::abs(k) > 1e6F;
+      Inputs inputs = random_inputs(2, t, 17, {.k = 0, .w = is_large ? 0 : 0.5F, .u = 0, .k_shift = k, .w_shift = 0});
       inputs.state = empty_state(2, 17);
-      check(inputs, fmt::format("k = {}", k));
+      // pp is rounded to f32, and bb, up to t, makes up for it.
+      check(inputs, fmt::format("k = {}", k), kTolerance + static_cast<double>(t) * 0x1p-25);
     }
   }
 }
@@ -281,35 +285,44 @@ TEST(CausalWkvRecurrence, GoesOnFromAStateThatWasKept) {
 }
 
 // The whole sequence at once and cut anywhere, with the state in f32, over thousands of tokens.
-TEST(CausalWkv, MayBeCutAnywhere) {
-  for (const Scales& scales : {Scales{}, Scales{.w = 0, .w_shift = 0}, Scales{.w = 0, .w_shift = 1e-3F},
-                               Scales{.k = 3, .w = 0.05F, .k_shift = 40, .w_shift = 0.02F}}) {
-    Inputs inputs = random_inputs(1, 4099, 20, scales);
-    inputs.v = random_tensor(inputs.v.shape(), 2, 1, 1);  // so that y does not vanish with its mean
-    inputs.state = empty_state(1, 20);
-    const std::vector<Tensor> want = stepped(inputs), whole = scan(inputs);
-    EXPECT_LE(relative_error(whole[0], want[0]), kTolerance);
-    expect_same_state(whole[1], want[1], kTolerance, "whole");
-    std::mt19937 random(7);
-    for (const std::int64_t longest : {1, 3, 1500}) {
-      Inputs part = inputs;
-      Tensor y(DType::kF32, inputs.k.shape());
-      for (std::int64_t begin = 0; begin < 4099;) {
-        const std::int64_t end = std::min<std::int64_t>(
-            4099, begin + 1 + static_cast<std::int64_t>(random() % static_cast<unsigned>(longest)));
-        part.k = tokens_of(inputs.k, begin, end);
-        part.v = tokens_of(inputs.v, begin, end);
-        const std::vector<Tensor> results = scan(part);
-        std::ranges::copy(results[0].data<float>(),
-                          y.mutable_data<float>().begin() + static_cast<std::ptrdiff_t>(begin * 20));
-        part.state = results[1];
-        begin = end;
-      }
-      // Each cut rounds the state to f32, aa and bb by 2^-25 of themselves in the mean: some 2^-25·√4099 = 2e-6.
-      EXPECT_LE(relative_error(y, want[0]), 2e-6) << longest << " w " << scales.w_shift;
-      expect_same_state(part.state, want[1], 2e-6, fmt::format("cut by {}", longest));
+void check_cuts(const Scales& scales, double tolerance) {
+  constexpr std::int64_t kTokens = 4099;
+  Inputs inputs = random_inputs(1, kTokens, 20, scales);
+  inputs.v = random_tensor(inputs.v.shape(), 2, 1, 1);  // so that y does not vanish with its mean
+  inputs.state = empty_state(1, 20);
+  const std::vector<Tensor> want = stepped(inputs), whole = scan(inputs);
+  EXPECT_LE(relative_error(whole[0], want[0]), kTolerance);
+  expect_same_state(whole[1], want[1], kTolerance, "whole");
+  std::mt19937 random(7);
+  for (const unsigned longest : {1U, 3U, 1500U}) {
+    const std::string name = fmt::format("cut into up to {}, w about {}", longest, scales.w_shift);
+    Inputs part = inputs;
+    Tensor y(DType::kF32, inputs.k.shape());
+    std::int64_t cuts = 0;
+    for (std::int64_t begin = 0; begin < kTokens; ++cuts) {
+      const std::int64_t end = std::min(kTokens, begin + 1 + static_cast<std::int64_t>(random() % longest));
+      part.k = tokens_of(inputs.k, begin, end);
+      part.v = tokens_of(inputs.v, begin, end);
+      const std::vector<Tensor> results = scan(part);
+      std::ranges::copy(results[0].data<float>(),
+                        y.mutable_data<float>().begin() + static_cast<std::ptrdiff_t>(begin * 20));
+      part.state = results[1];
+      begin = end;
     }
+    EXPECT_LE(relative_error(y, want[0]), tolerance) << name;
+    expect_same_state(part.state, want[1], tolerance, name, cuts);
   }
+}
+
+TEST(CausalWkv, MayBeCutAnywhere) {
+  // Each cut rounds aa and bb to f32, by 2^-25 of themselves in the mean: some 2^-25·√4099 = 2e-6, of 20 channels in
+  // the worst twice that.
+  check_cuts({.w = 0.2F}, 4e-6);
+  check_cuts({.w = 0, .w_shift = 0}, 4e-6);
+  check_cuts({.w = 0, .w_shift = 1e-3F}, 4e-6);
+  check_cuts({.k = 3, .w = 0.005F, .k_shift = 40, .w_shift = 0.02F}, 4e-6);
+  // Where weights grow new tokens soon weigh nothing, so that all roundings may go the same way: 2^-24·4099.
+  check_cuts({.w = 0, .w_shift = -0.05F}, 2.5e-4);
 }
 
 // ---- long sequences, and threads ----
@@ -325,7 +338,7 @@ TEST(CausalWkv, StaysAccurateOverAMillionTokens) {
   for (const int threads : {1, 4}) {  // in one piece, and in segments
     const std::vector<Tensor> got = scan(inputs, threads);
     EXPECT_LE(relative_error(got[0], want[0]), kTolerance);
-    expect_same_state(got[1], want[1], kTolerance, fmt::format("{} threads", threads));
+    expect_same_state(got[1], want[1], kTolerance, fmt::format("{} threads", threads), 40);
   }
 }
 
@@ -351,7 +364,7 @@ TEST(CausalWkv, SharesLongSequencesOfFewChannelsAmongThreads) {
     const Inputs inputs = random_inputs(1, 5000, 18, {.k = k, .w_shift = 0.01F});
     const std::vector<Tensor> want = stepped(inputs), got = scan(inputs, 7);
     EXPECT_LE(relative_error(got[0], want[0]), kTolerance);
-    expect_same_state(got[1], want[1], kTolerance, "shared");
+    expect_same_state(got[1], want[1], kTolerance, "shared", 10);
     EXPECT_TRUE(same_bits(scan(inputs, 7)[0], got[0]));
     const std::vector<Tensor> rounded = scan(inputs, 7, /*bf16=*/true);
     EXPECT_LE(relative_error(rounded[0], want[0]), k * 0x1p-7);  // keys are rounded to 2^-9
