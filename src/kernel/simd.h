@@ -42,6 +42,22 @@ HWY_INLINE void store_n(hwy::HWY_NAMESPACE::Vec<D> values, D d, float* to, std::
 #endif
 }
 
+/// The first `count` elements at `from`, zero beyond; a vector at most.
+template <class D>
+HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> load_lanes(D d, const float* from, std::size_t count) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  return count >= hn::Lanes(d) ? hn::LoadU(d, from) : load_n(d, from, count);
+}
+template <class D>
+HWY_INLINE void store_lanes(hwy::HWY_NAMESPACE::Vec<D> x, D d, float* to, std::size_t count) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  if (count >= hn::Lanes(d)) {
+    hn::StoreU(x, d, to);
+  } else {
+    store_n(x, d, to, count);
+  }
+}
+
 /// bf16 elements at `from` as f32.
 template <class D>
 HWY_INLINE hwy::HWY_NAMESPACE::Vec<D> load_bf16(D d, const std::uint16_t* from) {

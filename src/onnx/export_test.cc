@@ -58,6 +58,13 @@ Value shifted(Value x, int height, int width, int pixels, double gamma = 0.25) {
   return q_shift(x, {.height = height, .width = width, .pixels = pixels, .gamma = gamma});
 }
 
+// A step, the state's denominator being positive.
+CausalWkvResult wkv_step(Value k, const Scope& s) {
+  const auto row = [&](std::string_view name) { return parameter(s, name, {2, 1, 7}); };
+  const Value state = concat(std::vector{row("aa"), weft::exp(row("bb")), row("pp")}, 1);
+  return causal_wkv(k, row("v"), parameter(s, "w", {7}), parameter(s, "u", {7}), state);
+}
+
 // Every operator that has a lowering, with the shapes and attributes that make a difference to it.
 std::vector<std::unique_ptr<Case>> all_cases() {
   std::vector<std::unique_ptr<Case>> cases;
@@ -170,6 +177,10 @@ std::vector<std::unique_ptr<Case>> all_cases() {
   add("q_shift of one token", {1, 1, 16}, [](Value x, auto&) { return shifted(x, 1, 1, 1); });
   add("q_shift by nothing", {1, 12, 16}, [](Value x, auto&) { return shifted(x, 3, 4, 0); });
   add("rotary", {2, 12, 18}, [=](Value x, auto& s) { return rotary(x, weight(s, {6})); });
+  add("token_shift", {2, 5, 7}, [=](Value x, auto& s) { return token_shift(x, weight(s, {2, 7})); });
+  add("token_shift of one token", {2, 1, 7}, [=](Value x, auto& s) { return token_shift(x, weight(s, {2, 7})); });
+  add("causal_wkv", {2, 1, 7}, [](Value k, auto& s) { return wkv_step(k, s).y; });
+  add("causal_wkv's next state", {2, 1, 7}, [](Value k, auto& s) { return wkv_step(k, s).next; });
   add("q_shift of no channel", {1, 12, 3}, [](Value x, auto&) { return shifted(x, 3, 4, 1, 0); });
   return cases;
 }
@@ -282,6 +293,11 @@ TEST(OnnxExport, RefusesWhatItCannotTell) {
     return bi_wkv(x, x, parameter(s, "decay", {3}), parameter(s, "first", {3}));
   });
   EXPECT_TRUE(refuses([&] { export_onnx(wkv.graph, wkv.weights); }, "bi_wkv cannot be told in ONNX"));
+  const Case causal("", {2, 4, 7}, [](Value x, const Scope& s) {
+    return causal_wkv(x, x, parameter(s, "w", {7}), parameter(s, "u", {7}), parameter(s, "state", {2, 3, 7})).y;
+  });
+  EXPECT_TRUE(refuses([&] { export_onnx(causal.graph, causal.weights); },
+                      "causal_wkv of one token at a time can be told in ONNX operators, got 4 (at "));
 }
 
 TEST(OnnxExport, RefusesMoreThanTwoGigabytes) {

@@ -39,6 +39,14 @@ void lower(const Concat& attributes, Lowering& to) {
   to.result("Concat", parts, {{"axis", std::int64_t{attributes.axis}}});
 }
 
+void lower(const TokenShift&, Lowering& to) {
+  const Shape& x = to.in_shape(0);  // [B,T,C]
+  const auto one = [&](std::int64_t value) { return to.model().integers(std::span(&value, 1)); };
+  const std::string previous = to.reshape(to.in(1), {x[0], 1, x[2]});
+  const std::string both = to.add("Concat", {previous, to.in(0)}, {{"axis", std::int64_t{1}}});
+  to.result("Slice", {both, one(0), one(x[1]), one(1)});
+}
+
 namespace {
 
 // The weights of an interpolation along one axis, [to,from]: what it makes of the unit vectors.

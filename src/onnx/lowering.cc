@@ -37,6 +37,10 @@ void Lowering::result(const std::string& type, const Names& inputs, const Attrib
   model_.node(type, inputs, outputs_, attributes);
 }
 
+void Lowering::result_of(std::size_t i, const std::string& type, const Names& inputs, const Attributes& attributes) {
+  model_.node(type, inputs, {outputs_[i]}, attributes);
+}
+
 namespace {
 
 // Reshape reads an extent of 0 as "as before" unless told otherwise.
@@ -56,10 +60,6 @@ void Lowering::result_reshaped(const std::string& x) {
 
 std::string Lowering::transpose(const std::string& x, std::vector<std::int64_t> order) {
   return add("Transpose", {x}, {{"perm", std::move(order)}});
-}
-
-void lower(const BiWkv&, Lowering& to) {
-  fail<UnsupportedError>("onnx", "bi_wkv cannot be told in ONNX operators yet (at {})", to.place());
 }
 
 }  // namespace weft::onnx_export

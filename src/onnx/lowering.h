@@ -39,6 +39,8 @@ class Lowering {
   Names add_many(const std::string& type, const Names& inputs, std::size_t outputs, const Attributes& attributes);
   /// Adds the node that computes the result.
   void result(const std::string& type, const Names& inputs, const Attributes& attributes = {});
+  /// Adds the node that computes one of several results.
+  void result_of(std::size_t i, const std::string& type, const Names& inputs, const Attributes& attributes = {});
 
   /// `x` under another shape.
   std::string reshape(const std::string& x, const Shape& shape);

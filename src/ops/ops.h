@@ -4,6 +4,7 @@
 #include "ops/attention/attention.h"
 #include "ops/batch_norm/batch_norm.h"
 #include "ops/bi_wkv/bi_wkv.h"
+#include "ops/causal_wkv/causal_wkv.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/depthwise_conv/depthwise_conv.h"
 #include "ops/elementwise/elementwise.h"
@@ -19,4 +20,5 @@
 #include "ops/q_shift/q_shift.h"
 #include "ops/rotary/rotary.h"
 #include "ops/sliding_attention/sliding_attention.h"
+#include "ops/token_shift/token_shift.h"
 #include "ops/window_attention/window_attention.h"

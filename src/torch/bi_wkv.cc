@@ -1,16 +1,15 @@
 #include "torch/bi_wkv.h"
 
 #include <array>
-#include <initializer_list>
-#include <span>
 #include <vector>
 
 #include "core/format.h"
 #include "core/threads.h"
-#include "kernel/kernel.h"
 #include "ops/bi_wkv/bi_wkv_grad.h"
+#include "torch/cpu_kernels.h"
 #include "torch/cuda/ops.h"
 #include "torch/lowering.h"
+#include "torch/wkv_sums.h"
 
 namespace weft::torch_engine {
 namespace {
@@ -19,66 +18,6 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
-
-constexpr double kEmpty = -1e30;  // the exponent of an empty sum: finite, so that differences of two are no NaN
-
-// For each token the sums Σ f·e^k·v and Σ f·e^k over some tokens, as x·e^m. Exponents are constants to autograd: the
-// quotient does not depend on them, so that everything differentiable is in x.
-struct Sums {
-  Tensor x;  // [2,…,T,C]: with v, without
-  Tensor m;  // […,T,C]
-
-  Sums tokens(std::int64_t begin, std::int64_t end, std::int64_t step = 1) const {
-    return {x.slice(-2, begin, end, step), m.slice(-2, begin, end, step)};
-  }
-  Sums flipped() const { return {x.flip(-2), m.flip(-2)}; }
-  std::int64_t length() const { return m.size(-2); }
-};
-
-// `count` empty sums in front of or behind the tokens.
-Sums padded(const Sums& sums, std::int64_t front, std::int64_t back) {
-  return {at::constant_pad_nd(sums.x, {0, 0, front, back}), at::constant_pad_nd(sums.m, {0, 0, front, back}, kEmpty)};
-}
-
-// e^shift · sums; the shift broadcasts to [T,C].
-struct Term {
-  Sums sums;
-  Tensor shift;
-};
-
-Sums total(std::initializer_list<Term> terms) {
-  std::vector<Tensor> exponents;
-  Tensor m;
-  for (const auto& [sums, shift] : terms) {
-    exponents.push_back(sums.m + shift.detach());
-    m = m.defined() ? at::maximum(m, exponents.back()) : exponents.back();
-  }
-  Tensor x;
-  std::size_t i = 0;
-  for (const auto& [sums, shift] : terms) {
-    // The last difference is zero, and carries the gradient of the shift.
-    const Tensor scaled = sums.x * at::exp((exponents[i++] - m) + (shift - shift.detach()));
-    x = x.defined() ? x + scaled : scaled;
-  }
-  return {x, m};
-}
-
-// For each token t the sum over those before it: Σ_{i<t} e^{−(t−1−i)·w} sums_i. Pairs of tokens are summed, the same is
-// done to the pairs, and what is before a pair's second token is what is before the pair and its first.
-Sums before(const Sums& sums, const Tensor& w) {
-  const std::int64_t length = sums.length();
-  if (length <= 1) return {at::zeros_like(sums.x), at::full_like(sums.m, kEmpty)};
-  const Sums even = length % 2 == 0 ? sums : padded(sums, 0, 1);
-  const Sums first = even.tokens(0, even.length(), 2);
-  const Sums second = even.tokens(1, even.length(), 2);
-  const Tensor none = at::zeros_like(w);
-  const Sums before_first = before(total({{first, -w}, {second, none}}), 2 * w);
-  const Sums before_second = total({{before_first, -w}, {first, none}});
-  const auto woven = [&](const Tensor& a, const Tensor& b) {
-    return at::stack({a, b}, -2).flatten(-3, -2).slice(-2, 0, length);
-  };
-  return {woven(before_first.x, before_second.x), woven(before_first.m, before_second.m)};
-}
 
 Sums behind(const Sums& sums, const Tensor& w) { return before(sums.flipped(), w).flipped(); }
 
@@ -115,39 +54,6 @@ Sums released_kernel(const Sums& tokens, const Tensor& w, const Tensor& u) {
   };
   const Sums forward = total({{within, none}, {earlier, -distance}, {signed_growing, large}});
   return total({{by_token(forward), none}, {behind(tokens, w), -w}, {tokens, u}});
-}
-
-std::span<const float> elements(const Tensor& tensor) {
-  return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
-}
-std::span<float> new_elements(const Tensor& tensor) {
-  return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
-}
-
-// Weft's own kernels, for f32 on the CPU.
-bool has_kernels(const Tensor& tensor) { return tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat; }
-
-Tensor scan(const std::array<Tensor, 4>& inputs, Wkv wkv, const Workers& workers) {
-  std::vector<TensorType> types;
-  std::vector<const std::byte*> in;
-  for (const Tensor& input : inputs) {
-    types.push_back({DType::kF32, Shape(input.sizes().vec())});
-    in.push_back(std::as_bytes(elements(input)).data());
-  }
-  const Tensor y = at::empty_like(inputs[0]);
-  std::byte* const out = std::as_writable_bytes(new_elements(y)).data();
-  const std::array<const weft::Tensor*, 4> constants{};
-  const auto kernel = make_kernel(
-      BiWkv{.wkv = wkv},
-      {.in = types, .out = {types.data(), 1}, .constants = constants, .threads = workers.count(), .packs = nullptr});
-  const Tensor scratch = at::empty({static_cast<std::int64_t>(kernel->scratch_bytes())}, at::kByte);
-  workers.enter([&] {
-    kernel->run({.in = in,
-                 .out = {&out, 1},
-                 .scratch = reinterpret_cast<std::byte*>(scratch.data_ptr<std::uint8_t>()),
-                 .workers = workers});
-  });
-  return y;
 }
 
 variable_list scan_backward(const std::array<Tensor, 4>& inputs, const Tensor& gradient, Wkv wkv,
@@ -191,7 +97,8 @@ struct Mixer : public Function<Mixer> {
     context->save_for_backward({inputs.begin(), inputs.end()});
     context->saved_data["record"] = c10::IValue::make_capsule(record);
     if (has_cuda_wkv(k)) return cuda_wkv(inputs, record->wkv);
-    return has_kernels(k) ? scan(inputs, record->wkv, *record->workers) : bi_wkv_tree(k, v, w, u, record->wkv);
+    return has_cpu_kernels(k) ? run_on_cpu(BiWkv{.wkv = record->wkv}, inputs, *record->workers)[0]
+                              : bi_wkv_tree(k, v, w, u, record->wkv);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     require<UnsupportedError>(!at::GradMode::is_enabled(), "bi_wkv", "libtorch can differentiate this once only");
@@ -200,9 +107,9 @@ struct Mixer : public Function<Mixer> {
     const auto capsule = context->saved_data["record"].toCapsule();
     const Record& record = static_cast<const Record&>(*capsule);
     const Tensor gradient = gradients[0].contiguous();
-    variable_list result = has_cuda_wkv(inputs[0])  ? cuda_wkv_backward(inputs, gradient, record.wkv)
-                           : has_kernels(inputs[0]) ? scan_backward(inputs, gradient, record.wkv, *record.workers)
-                                                    : tree_backward(inputs, gradient, record.wkv);
+    variable_list result = has_cuda_wkv(inputs[0])      ? cuda_wkv_backward(inputs, gradient, record.wkv)
+                           : has_cpu_kernels(inputs[0]) ? scan_backward(inputs, gradient, record.wkv, *record.workers)
+                                                        : tree_backward(inputs, gradient, record.wkv);
     result.emplace_back();  // of the record
     return result;
   }
@@ -211,10 +118,7 @@ struct Mixer : public Function<Mixer> {
 }  // namespace
 
 at::Tensor bi_wkv_tree(const at::Tensor& k, const at::Tensor& v, const at::Tensor& w, const at::Tensor& u, Wkv wkv) {
-  const Tensor key = k.to(at::kDouble);
-  const Tensor value = v.to(at::kDouble);
-  const Tensor m = key.detach().clamp_min(kEmpty);
-  const Sums tokens{at::stack({value, at::ones_like(value)}) * at::exp(key - m), m};
+  const Sums tokens = single_tokens(k.to(at::kDouble), v.to(at::kDouble));
   const Tensor decay = w.to(at::kDouble);
   const Tensor bonus = u.to(at::kDouble);
   const Sums sums = wkv == Wkv::kPaper ? paper(tokens, decay, bonus) : released_kernel(tokens, decay, bonus);

@@ -192,6 +192,10 @@ Results lower(const weft::PatchEmbed& patch, Inputs in, const Setting& setting) 
 
 Results lower(const weft::QShift& q, Inputs in, const Setting&) { return Shift::apply(in[0], q); }
 
+Results lower(const weft::TokenShift&, Inputs in, const Setting& setting) {
+  return at::cat({in[1].unsqueeze(1), in[0]}, 1).narrow(1, 0, setting.out[1]);
+}
+
 Results lower(const weft::Rotary&, Inputs in, const Setting& setting) {
   const Tensor& x = in[0];
   const std::int64_t head_channels = in[1].size(0);

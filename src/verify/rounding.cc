@@ -29,8 +29,8 @@ double rounding_tolerance(const Graph& graph, DType products) {
       const Shape& weight = graph.value(node.inputs[1]).type.shape;  // [N,…], K elements each
       squares += 2 * (products == DType::kBF16 ? kBF16Operand : int8_operand(weight.elements() / weight[0]));
       squares += kBF16Operand;
-    } else if (node.operation.as<LayerNorm>() || node.operation.as<BiWkv>() || node.operation.as<DepthwiseConv>() ||
-               node.operation.as<Involution>()) {
+    } else if (node.operation.as<LayerNorm>() || node.operation.as<BiWkv>() || node.operation.as<CausalWkv>() ||
+               node.operation.as<DepthwiseConv>() || node.operation.as<Involution>()) {
       squares += kBF16Operand;
     }
   }

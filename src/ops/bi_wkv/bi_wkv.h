@@ -23,8 +23,8 @@
 //   for large w > 0 the quotient can be ill-conditioned: that is a property of the formula. The CUDA kernel also adds
 //   1e-6 to the denominator after scaling it by a running maximum; that moves results by up to 2.5e-6 and is left out.
 //
-// Forms, proven equal by the tests: direct (reference()), step by step (BiWkvRecurrence, and CausalWkv for the forward
-// half), and the parallel scan (make_kernel).
+// Forms, proven equal by the tests: direct (reference()), step by step (BiWkvRecurrence), and the parallel scan
+// (make_kernel). The forward half alone, for streams and language models, is ops/causal_wkv.
 #pragma once
 
 #include <array>
@@ -99,21 +99,6 @@ class BiWkvRecurrence {
   std::vector<double> decay_, growth_, bonus_, shift_;  // e^{−w}, e^w, e^u, max k; [C] each
   std::vector<double> a_, b_, c_, d_;
   std::size_t next_ = 0;
-};
-
-/// The forward half alone: y_t over the tokens up to t, for streams and causal models (RWKV-4's recurrence, with the
-/// decay as Vision-RWKV writes it). The state is scaled by its largest term: stable for any finite input.
-class CausalWkv {
- public:
-  /// w and u are [C]. Throws ShapeError when they differ in size.
-  CausalWkv(std::span<const double> w, std::span<const double> u);
-
-  /// One token: k and v are [C], y [C] takes the result.
-  void step(std::span<const double> k, std::span<const double> v, std::span<double> y);
-
- private:
-  std::vector<double> w_, u_;
-  std::vector<double> numerator_, denominator_, exponent_;  // of the sums so far: numerator·e^exponent
 };
 
 }  // namespace weft

@@ -5,6 +5,7 @@
 
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "kernel/log_sum-inl.h"
 #include "ops/bi_wkv/bi_wkv_grad-inl.h"
 #include "ops/bi_wkv/bi_wkv_grad_plan.h"
 #include "ops/bi_wkv/bi_wkv_grad_sums-inl.h"
@@ -22,49 +23,17 @@ HWY_BEFORE_NAMESPACE();
 namespace weft::bi_wkv_grad {
 namespace HWY_NAMESPACE {
 
-constexpr double kEmpty = -1e300;  // the exponent of an empty sum
-
-// exp, but NaN for NaN.
-HWY_INLINE V64 exp_or_nan(V64 x) {
-  const D64 d;
-  return hn::IfThenElse(hn::Eq(x, x), hn::Exp(d, x), x);
-}
-
-struct LogSum {
-  V64 n, d, x;
-
-  // times e^by
-  HWY_INLINE LogSum scaled(V64 by) const { return {n, d, hn::Add(x, by)}; }
-};
-
-HWY_INLINE LogSum empty_sum() { return {hn::Zero(D64()), hn::Zero(D64()), hn::Set(D64(), kEmpty)}; }
-
-HWY_INLINE LogSum operator+(const LogSum& a, const LogSum& b) {
-  const auto difference = hn::Sub(a.x, b.x);
-  const auto one = hn::Set(D64(), 1.0);
-  const auto e = exp_or_nan(hn::Neg(hn::Abs(difference)));
-  const auto a_leads = hn::Gt(difference, hn::Zero(D64()));
-  const auto of_a = hn::IfThenElse(a_leads, one, e);
-  const auto of_b = hn::IfThenElse(a_leads, e, one);
-  return {hn::MulAdd(a.n, of_a, hn::Mul(b.n, of_b)), hn::MulAdd(a.d, of_a, hn::Mul(b.d, of_b)),
-          hn::IfThenElse(a_leads, a.x, b.x)};
-}
-
-// e^by·(the products of the numerators and of the denominators)
-HWY_INLINE V64 product(const LogSum& a, const LogSum& b, V64 by) {
-  const auto e = exp_or_nan(hn::Add(by, hn::Add(a.x, b.x)));
-  return hn::Mul(e, hn::MulAdd(a.n, b.n, hn::Mul(a.d, b.d)));
-}
+using weft::HWY_NAMESPACE::empty_sum;
+using weft::HWY_NAMESPACE::exp_or_nan;
+using weft::HWY_NAMESPACE::kEmptyExponent;
+using weft::HWY_NAMESPACE::LogSum;
+using weft::HWY_NAMESPACE::product;
 
 HWY_INLINE LogSum load_sum(const double* row) {
-  const std::size_t lanes = hn::Lanes(D64());
-  return {hn::Load(D64(), row), hn::Load(D64(), row + lanes), hn::Load(D64(), row + 2 * lanes)};
+  return weft::HWY_NAMESPACE::load_sum(row, static_cast<std::int64_t>(hn::Lanes(D64())));
 }
 HWY_INLINE void store_sum(const LogSum& sum, double* row) {
-  const std::size_t lanes = hn::Lanes(D64());
-  hn::Store(sum.n, D64(), row);
-  hn::Store(sum.d, D64(), row + lanes);
-  hn::Store(sum.x, D64(), row + 2 * lanes);
+  weft::HWY_NAMESPACE::store_sum(sum, row, static_cast<std::int64_t>(hn::Lanes(D64())));
 }
 
 // What goes from token to token, and is noted at the borders of segments: of sweep 1, and of sweep 2.
@@ -91,7 +60,7 @@ class LogSweeps {
     for (std::size_t j = 0; j < kBlock; ++j) {
       const double x = w[j];
       sign[j] = x > 0 ? -1 : 1;
-      exponent[j] = x == 0 ? kEmpty : x > 0 ? x + std::log1p(-std::exp(-x)) : std::log(-std::expm1(x));
+      exponent[j] = x == 0 ? kEmptyExponent : x > 0 ? x + std::log1p(-std::exp(-x)) : std::log(-std::expm1(x));
     }
     rest_exponent_ = hn::Load(D64(), exponent + i_);
     rest_sign_ = hn::Load(D64(), sign + i_);

@@ -4,6 +4,7 @@
 
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "kernel/log_sum-inl.h"
 #include "kernel/simd.h"
 #include "ops/bi_wkv/bi_wkv_grad_plan.h"
 
@@ -21,26 +22,16 @@ namespace weft::bi_wkv_grad {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+using weft::HWY_NAMESPACE::load_f64;
+using weft::HWY_NAMESPACE::load_lanes;
+using weft::HWY_NAMESPACE::store_f32;
+using weft::HWY_NAMESPACE::store_lanes;
 using D32 = hn::CappedTag<float, kBlock>;
-using D64 = hn::CappedTag<double, kBlock / 2>;
+using D64 = weft::HWY_NAMESPACE::DLog;
 using DInt = hn::RebindToSigned<D32>;
 using V32 = hn::Vec<D32>;
 using V64 = hn::Vec<D64>;
 using VInt = hn::Vec<DInt>;
-
-/// The first `count` elements at `from`, zero beyond; a vector at most.
-template <class D>
-HWY_INLINE hn::Vec<D> load_lanes(D d, const float* from, std::size_t count) {
-  return count >= hn::Lanes(d) ? hn::LoadU(d, from) : weft::HWY_NAMESPACE::load_n(d, from, count);
-}
-template <class D>
-HWY_INLINE void store_lanes(hn::Vec<D> x, D d, float* to, std::size_t count) {
-  if (count >= hn::Lanes(d)) {
-    hn::StoreU(x, d, to);
-  } else {
-    weft::HWY_NAMESPACE::store_n(x, d, to, count);
-  }
-}
 
 // What belongs to the numerator and the denominator.
 struct Pair {
@@ -57,12 +48,6 @@ HWY_INLINE Pair load_pair(const float* row) { return {hn::Load(D32(), row), hn::
 HWY_INLINE void store_pair(Pair x, float* row) {
   hn::Store(x.n, D32(), row);
   hn::Store(x.d, D32(), row + kBlock);
-}
-
-HWY_INLINE V64 load_f64(const float* from) { return hn::PromoteTo(D64(), hn::LoadU(hn::Rebind<float, D64>(), from)); }
-HWY_INLINE void store_f32(V64 value, float* to) {
-  const hn::Rebind<float, D64> half;
-  hn::StoreU(hn::DemoteTo(half, value), half, to);
 }
 
 // Adds x to f64 sums.

@@ -136,32 +136,4 @@ void BiWkvRecurrence::step(std::span<double> y) {
   }
 }
 
-CausalWkv::CausalWkv(std::span<const double> w, std::span<const double> u)
-    : w_(w.begin(), w.end()),
-      u_(u.begin(), u.end()),
-      numerator_(w.size()),
-      denominator_(w.size()),
-      exponent_(w.size(), kNothing) {
-  require<ShapeError>(w.size() == u.size(), "bi_wkv", "u must be [C]=[{}], got {} elements", w.size(), u.size());
-}
-
-void CausalWkv::step(std::span<const double> k, std::span<const double> v, std::span<double> y) {
-  require<ShapeError>(k.size() == w_.size() && v.size() == w_.size() && y.size() == w_.size(), "bi_wkv",
-                      "k, v and y must be [C]=[{}], got {}, {} and {} elements", w_.size(), k.size(), v.size(),
-                      y.size());
-  for (std::size_t i = 0; i < w_.size(); ++i) {
-    const double own = std::max(exponent_[i], u_[i] + k[i]);
-    const double before = std::exp(exponent_[i] - own);
-    const double self = std::exp(u_[i] + k[i] - own);
-    y[i] = (before * numerator_[i] + self * v[i]) / (before * denominator_[i] + self);
-
-    const double next = std::max(exponent_[i] - w_[i], k[i]);
-    const double aged = std::exp(exponent_[i] - w_[i] - next);
-    const double added = std::exp(k[i] - next);
-    numerator_[i] = aged * numerator_[i] + added * v[i];
-    denominator_[i] = aged * denominator_[i] + added;
-    exponent_[i] = next;
-  }
-}
-
 }  // namespace weft

@@ -422,25 +422,6 @@ TEST(BiWkvRecurrence, RefusesSizesThatDoNotFit) {
   BiWkvRecurrence fits(six, six, two, two);
   std::vector<double> y(3);
   EXPECT_THROW(fits.step(y), ShapeError);
-  EXPECT_THROW(CausalWkv(two, three), ShapeError);
-  EXPECT_THROW(CausalWkv(two, two).step(two, three, y), ShapeError);
-}
-
-// y_t of the causal form is y of the last token of the sequence cut there.
-TEST(CausalWkv, IsTheBidirectionalFormOfEachPrefix) {
-  for (const float k_scale : {1.0F, 300.0F}) {
-    const Inputs inputs = random_inputs(1, 30, 3, {.k = k_scale});
-    const std::vector<double> k = as_double(inputs.k), v = as_double(inputs.v);
-    CausalWkv causal(as_double(inputs.w), as_double(inputs.u));
-    for (std::size_t t = 0; t < 30; ++t) {
-      std::vector<double> y(3);
-      causal.step(std::span(k).subspan(3 * t, 3), std::span(v).subspan(3 * t, 3), y);
-      const auto tokens = static_cast<std::int64_t>(t) + 1;
-      const auto cut = [&](const Tensor& x) { return Tensor::of(x.data<float>().first(3 * (t + 1)), {1, tokens, 3}); };
-      const Tensor want = direct({cut(inputs.k), cut(inputs.v), inputs.w, inputs.u}, Wkv::kPaper);
-      for (std::size_t c = 0; c < 3; ++c) EXPECT_NEAR(y[c], want.data<double>()[3 * t + c], 1e-12);
-    }
-  }
 }
 
 // ---- the golden cases: the formulas and the official kernel in float64 ----

@@ -116,6 +116,24 @@ class Maker {
     const Wkv form = chance(0.5) ? Wkv::kPaper : Wkv::kReleasedKernel;
     keep({bi_wkv(k.value, v.value, weight({channels}, 0.1), weight({channels}), form), v.degree});
   }
+  void add_causal_wkv() {
+    const Entry k = of_rank(3);
+    const Entry v = like(k.shape());
+    const std::int64_t channels = k.shape()[2];
+    // As after some tokens: the denominator is positive.
+    Tensor state = random_tensor({k.shape()[0], 3, channels}, random_());
+    const auto values = state.mutable_data<float>();
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (i / static_cast<std::size_t>(channels) % 3 == 1) values[i] = std::abs(values[i]) + 0.5F;
+    }
+    const Value decay = weight({channels}, 0.5), bonus = weight({channels});
+    keep({causal_wkv(k.value, v.value, decay, bonus, graph().constant(state)).y, v.degree});
+  }
+  void add_token_shift() {
+    const Entry x = of_rank(3);
+    const Entry previous = like({x.shape()[0], x.shape()[2]});
+    keep({token_shift(x.value, previous.value), std::max(x.degree, previous.degree)});
+  }
   void add_linear() {
     const Entry x = any();
     const std::int64_t from = x.shape()[-1];
@@ -405,7 +423,8 @@ class Maker {
                                           &Maker::add_l2_norm,
                                           &Maker::add_exp,
                                           &Maker::add_clamp,
-                                          &Maker::add_rotary};
+                                          &Maker::add_causal_wkv,
+                                          &Maker::add_token_shift};
 
   std::mt19937_64 random_;
   RandomGraph result_;
