@@ -118,6 +118,20 @@ std::vector<std::unique_ptr<Case>> all_cases() {
                                {.heads = 2, .kernel_size = 3, .height = 4, .width = 5, .border = border});
     });
   }
+  for (const bool causal : {false, true}) {
+    add("aft without a bias", {2, 7, 6}, [=](Value x, auto&) { return aft(slice(x, 2, 0, 3), x, {}, {causal}); });
+    for (const int window : {0, 3}) {
+      add("aft with a table", {2, 7, 6}, [=](Value x, auto& s) {
+        return aft(weft::tanh(x), x, bias(s, {7 + window, 7 + window}), {.causal = causal, .window = window});
+      });
+    }
+    add("aft with filters", {2, 7, 6}, [=](Value x, auto& s) {
+      return aft(slice(x, 2, 0, 3), x, bias(s, {3, 1, 4}), {causal});
+    });
+  }
+  add("aft on a grid", {2, 12, 6}, [=](Value x, auto& s) {
+    return aft(slice(x, 2, 0, 2), x, bias(s, {1, 3, 3}), {.height = 3, .width = 4});
+  });
   add("pad", {2, 7, 4}, [](Value x, auto&) { return pad(x, -2, 3); });
   add("pad of channels", {2, 7, 4}, [](Value x, auto&) { return pad(x, 2, 1); });
   add("slice", {2, 7, 4}, [](Value x, auto&) { return slice(x, -2, 2, 5); });

@@ -1,6 +1,7 @@
 // All operators.
 #pragma once
 
+#include "ops/aft/aft.h"
 #include "ops/attention/attention.h"
 #include "ops/batch_norm/batch_norm.h"
 #include "ops/bi_wkv/bi_wkv.h"
