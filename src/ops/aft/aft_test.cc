@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "kernel/testing/targets.h"
-#include "ops/bi_wkv/bi_wkv.h"
+#include "ops/causal_wkv/causal_wkv.h"
 #include "ops/testing/op_test.h"
 
 namespace weft {
@@ -208,7 +208,7 @@ TEST(Aft, WithoutABiasItIsRwkvWithoutDecay) {
   const Tensor k = c.inputs[0].to(DType::kF64);
   const Tensor v = c.inputs[1].to(DType::kF64);
   const std::vector<double> zeros(7);
-  CausalWkv wkv(zeros, zeros);
+  CausalWkvRecurrence wkv(zeros, zeros);
   std::vector<double> y(v.data<double>().size());
   for (std::size_t t = 0; t < 30; ++t) {
     wkv.step(k.data<double>().subspan(t * 7, 7), v.data<double>().subspan(t * 7, 7), std::span(y).subspan(t * 7, 7));

@@ -446,7 +446,6 @@ class Maker {
                                           &Maker::add_clamp,
                                           &Maker::add_causal_wkv,
                                           &Maker::add_token_shift,
-                                          &Maker::add_rotary,
                                           &Maker::add_aft};
 
   std::mt19937_64 random_;
