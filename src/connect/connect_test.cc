@@ -65,12 +65,11 @@ constexpr Row kPublished[] = {
     {"low-rank MLP", false, false, true, false, false, false},
 };
 // What the paper does not have. Bi-WKV is attention with a decay for each channel; a shift a depth-wise convolution
-// with one weight, that groups of channels share.
+// with one weight, that groups of channels share. Causal mixers leave out the tokens to come.
 constexpr Row kOurs[] = {
-    {"MaSA", false, true, false, false, true, true},
-    {"decomposed MaSA", false, true, false, false, true, true},
-    {"bi_wkv", false, true, false, false, false, true},
-    {"q_shift", true, true, false, true, true, false},
+    {"MaSA", false, true, false, false, true, true},       {"decomposed MaSA", false, true, false, false, true, true},
+    {"bi_wkv", false, true, false, false, false, true},    {"causal_wkv", true, true, false, false, false, true},
+    {"token_shift", true, true, false, true, true, false}, {"q_shift", true, true, false, true, true, false},
 };
 
 void expect_row(const Row& row) {

@@ -49,6 +49,8 @@ struct Mixer {
 };
 constexpr Mixer kMixers[] = {
     {BiWkv::kName, 1},
+    {CausalWkv::kName, 1},
+    {TokenShift::kName, 0},
     {QShift::kName, 0, always, own<QShift>},
     {Attention::kName, 2},
     {WindowAttention::kName, 2, always, own<WindowAttention>},
