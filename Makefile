@@ -6,12 +6,12 @@ JOBS ?= $(shell nproc)
 
 # Debian 12 packages; `make` installs those that are missing.
 BUILD_PACKAGES := g++ cmake ninja-build ccache pkg-config libdnnl-dev libhwy-dev libtbb-dev libvips-dev \
-                  libminizip-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libfmt-dev libonnx-dev libprotobuf-dev
+                  libminizip-dev zlib1g-dev libglib2.0-dev nlohmann-json3-dev libcli11-dev libfmt-dev libonnx-dev libprotobuf-dev
 TEST_PACKAGES := $(BUILD_PACKAGES) libgtest-dev libbenchmark-dev
 TORCH_PACKAGES := libtorch-dev libopenblas-dev libgloo-dev
 LINT_PACKAGES := $(TEST_PACKAGES) clang-format clang-tidy libomp-dev
 FUZZ_PACKAGES := $(BUILD_PACKAGES) clang libclang-rt-dev libomp-dev
-FUZZ_TARGETS := fuzz_pth fuzz_safetensors fuzz_npy fuzz_json
+FUZZ_TARGETS := fuzz_pth fuzz_safetensors fuzz_npy fuzz_json fuzz_tokenizer
 FUZZ_SECONDS ?= 60
 
 need = @scripts/need

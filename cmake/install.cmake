@@ -24,7 +24,7 @@ if(BUILD_SHARED_LIBS)
   set(weft_pc_requires "")
   set(weft_pc_libs "")
 else()
-  set(weft_pc_requires "fmt tbb libhwy minizip zlib vips gmodule-2.0")
+  set(weft_pc_requires "fmt tbb libhwy minizip zlib vips gmodule-2.0 glib-2.0")
   set(weft_pc_libs "-ldnnl ${OpenMP_CXX_FLAGS}")
 endif()
 # Relative to where the file lies, so that `cmake --install --prefix` may choose another place.

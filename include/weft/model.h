@@ -33,7 +33,8 @@ class WEFT_API Model {
   /// read, WeightError for one whose tensors fit no known model (all misfits in one message), ConfigError for bad
   /// options.
   static Model load(const std::filesystem::path& path, const LoadOptions& options = {});
-  /// A published architecture ("vrwkv_tiny", …) with fresh random weights. Throws ConfigError for an unknown name.
+  /// A published architecture ("vrwkv_tiny", "rwkv4_169m", …) with fresh random weights. Throws ConfigError for an
+  /// unknown name.
   static Model create(std::string_view preset, std::uint64_t seed = 0, const LoadOptions& options = {});
 
   /// Writes one safetensors file that holds the whole model: weights, configuration, labels, preprocessing, provenance.
@@ -50,11 +51,14 @@ class WEFT_API Model {
   Model with_labels(std::vector<std::string> labels) const;
 
   int depth() const;
+  /// Channels of the pictures that it reads; 0 where it reads text.
   int in_channels() const;
-  /// 0 for a bare backbone.
+  /// 0 for a bare backbone and for what reads text.
   int classes() const;
+  /// Tokens that it knows, 0 … vocab_size() − 1; 0 where it reads pictures.
+  int vocab_size() const;
   std::int64_t parameter_count() const;
-  /// Multiply-accumulates for one picture of this size.
+  /// Multiply-accumulates for one picture of this size. Throws UnsupportedError where it reads text.
   std::int64_t macs(std::int64_t height, std::int64_t width) const;
 
   /// For weft's own use: what is inside is no part of the public interface.
@@ -96,10 +100,12 @@ struct WEFT_API SessionOptions {
 /// hardware, else kF32.
 WEFT_API DType best_dtype();
 
-/// Runs a model on the CPU. All methods may be called from several threads at once: they share the session's threads
-/// and packed weights. The network is compiled once per input shape and kept for the shapes used last.
+/// Runs a model that reads pictures on the CPU. All methods may be called from several threads at once: they share the
+/// session's threads and packed weights. The network is compiled once per input shape and kept for the shapes used
+/// last.
 class WEFT_API Session {
  public:
+  /// Throws ConfigError for options that make no sense, UnsupportedError for a model that reads text.
   explicit Session(Model model, const SessionOptions& options = {});
   ~Session();
   Session(Session&&) noexcept;

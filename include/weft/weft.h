@@ -5,6 +5,7 @@
 #include "weft/image.h"
 #include "weft/model.h"
 #include "weft/tensor.h"
+#include "weft/text.h"
 
 namespace weft {
 

@@ -51,13 +51,20 @@ Model Model::with_labels(std::vector<std::string> labels) const {
 }
 
 int Model::depth() const { return data_->architecture->depth(); }
-int Model::in_channels() const { return data_->architecture->in_channels(); }
-int Model::classes() const { return data_->architecture->classes(); }
-
-std::int64_t Model::parameter_count() const {
-  const auto [height, width] = data_->architecture->native_size();
-  return build_graph(*data_->architecture, {1, in_channels(), height, width}, {})->parameter_count();
+int Model::in_channels() const {
+  const PictureArchitecture* const pictures = data_->architecture->pictures();
+  return pictures ? pictures->in_channels() : 0;
 }
+int Model::classes() const {
+  const PictureArchitecture* const pictures = data_->architecture->pictures();
+  return pictures ? pictures->classes() : 0;
+}
+int Model::vocab_size() const {
+  const LanguageArchitecture* const language = data_->architecture->language();
+  return language ? language->vocab_size() : 0;
+}
+
+std::int64_t Model::parameter_count() const { return native_graph(*data_->architecture)->parameter_count(); }
 
 std::int64_t Model::macs(std::int64_t height, std::int64_t width) const {
   return build_graph(*data_->architecture, {1, in_channels(), height, width}, {})->macs();

@@ -1,5 +1,6 @@
 #include "api/model_data.h"
 
+#include <array>
 #include <random>
 #include <set>
 
@@ -24,8 +25,7 @@ Json overrides_of(const LoadOptions& options) {
 }
 
 Weights initial_weights(const Architecture& architecture, std::uint64_t seed) {
-  const auto [height, width] = architecture.native_size();
-  const auto graph = build_graph(architecture, {1, architecture.in_channels(), height, width}, {});
+  const auto graph = native_graph(architecture);
   std::mt19937_64 random(seed);
   Weights weights;
   for (const int id : graph->parameters()) {
@@ -48,10 +48,7 @@ Weights weights_of(const std::map<std::string, Tensor>& tensors, const Recogniti
 }
 
 void check_weights(const ModelData& data, std::string_view place) {
-  const auto graph = build_graph(
-      *data.architecture,
-      {1, data.architecture->in_channels(), data.architecture->native_size()[0], data.architecture->native_size()[1]},
-      std::vector{data.architecture->depth() - 1});
+  const auto graph = native_graph(*data.architecture);
   std::string missing, misshaped, unexpected, ill;
   std::set<std::string_view> known;
   const auto note = [](std::string& list, std::string text) { list += (list.empty() ? "" : ", ") + std::move(text); };
@@ -82,7 +79,25 @@ void check_weights(const ModelData& data, std::string_view place) {
   require<WeightError>(wrong.empty(), place, "the tensors do not fit {}: {}", data.architecture->family(), wrong);
 }
 
-std::unique_ptr<Graph> build_graph(const Architecture& architecture, const Shape& input, std::span<const int> layers) {
+std::unique_ptr<Graph> native_graph(const Architecture& architecture) {
+  if (architecture.language()) return build_language_graph(*architecture.language(), 1, 1, LogitsOf::kLast);
+  const PictureArchitecture& pictures = require_pictures(architecture);
+  const auto [height, width] = pictures.native_size();
+  return build_graph(pictures, {1, pictures.in_channels(), height, width}, std::array{pictures.depth() - 1});
+}
+
+std::unique_ptr<Graph> build_language_graph(const LanguageArchitecture& architecture, std::int64_t batch,
+                                            std::int64_t tokens, LogitsOf which) {
+  constexpr std::int64_t kMost = 1 << 20;
+  require<ShapeError>(batch > 0 && batch <= kMost && tokens > 0 && tokens <= kMost, architecture.family(),
+                      "tokens must be [B,T] with both of 1 … {}, got [{},{}]", kMost, batch, tokens);
+  auto graph = std::make_unique<Graph>(std::string(architecture.family()));
+  graph->output("logits", architecture.build(*graph, graph->input("tokens", {DType::kI64, {batch, tokens}}), which));
+  return graph;
+}
+
+std::unique_ptr<Graph> build_graph(const Architecture& any, const Shape& input, std::span<const int> layers) {
+  const PictureArchitecture& architecture = require_pictures(any);
   const bool fits = input.rank() == 4 && input[0] > 0 && input[1] == architecture.in_channels() && input[2] > 0 &&
                     input[3] > 0 && input[2] <= 65536 && input[3] <= 65536;
   require<ShapeError>(fits, architecture.family(), "input must be [B,{},H,W] with B ≥ 1 and sides of 1 … 65536, got {}",
@@ -96,8 +111,14 @@ std::unique_ptr<Graph> build_graph(const Architecture& architecture, const Shape
   return graph;
 }
 
+void validate(const SessionOptions& options) {
+  require<ConfigError>(options.max_memory >= 0, "session", "max_memory must be 0 or more, got {}", options.max_memory);
+  require<ConfigError>(options.dtype == DType::kF32 || options.dtype == DType::kBF16 || options.dtype == DType::kI8,
+                       "session", "dtype must be f32, bf16 or i8, got {}", name_of(options.dtype));
+}
+
 std::vector<int> resolve_layers(const Architecture& architecture, std::span<const int> layers) {
-  if (layers.empty()) return architecture.out_indices();
+  if (layers.empty()) return require_pictures(architecture).out_indices();
   std::vector<int> resolved;
   for (const int layer : layers) {
     const int index = layer < 0 ? layer + architecture.depth() : layer;

@@ -38,9 +38,21 @@ Weights weights_of(const std::map<std::string, Tensor>& tensors, const Recogniti
 /// one with values that are not finite.
 void check_weights(const ModelData& data, std::string_view place);
 
+/// A graph with all parameters of an architecture: of the picture that its weights were made for, or of one token.
+std::unique_ptr<Graph> native_graph(const Architecture& architecture);
+
+/// The graph of a language model for `tokens` [B,T], with the output "logits" and its states. Throws ShapeError where
+/// there is none.
+std::unique_ptr<Graph> build_language_graph(const LanguageArchitecture& architecture, std::int64_t batch,
+                                            std::int64_t tokens, LogitsOf which);
+
 /// The graph of a model at an input shape [B,C,H,W], with outputs "map0", "map1", …, "pooled" and, where there is a
-/// head, "logits". Throws ShapeError for an input that the model cannot take.
+/// head, "logits". Throws ShapeError for an input that the model cannot take, UnsupportedError where it takes no
+/// pictures.
 std::unique_ptr<Graph> build_graph(const Architecture& architecture, const Shape& input, std::span<const int> layers);
+
+/// Throws ConfigError for options that make no sense.
+void validate(const SessionOptions& options);
 
 /// Layers with negative ones counted from the end; the model's own when there are none. Throws ConfigError.
 std::vector<int> resolve_layers(const Architecture& architecture, std::span<const int> layers);

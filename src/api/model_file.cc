@@ -49,6 +49,11 @@ Preprocess preprocess_from_json(const Json& json, std::string_view place) {
   }
 }
 
+// 0 of what reads text.
+int classes_of(const Architecture& architecture) {
+  return architecture.pictures() ? architecture.pictures()->classes() : 0;
+}
+
 // `meta` as the official trainers and weft's own write it beside the tensors.
 void read_training_metadata(const Json& meta, ModelData& data) {
   if (!meta.is_object()) return;
@@ -67,7 +72,7 @@ void read_training_metadata(const Json& meta, ModelData& data) {
                                          : "the file does not tell; that of the published models",
                            true});
   const Json classes = meta.value("CLASSES", Json());
-  const bool named = classes.is_array() && static_cast<int>(classes.size()) == data.architecture->classes() &&
+  const bool named = classes.is_array() && static_cast<int>(classes.size()) == classes_of(*data.architecture) &&
                      std::ranges::all_of(classes, [](const Json& x) { return x.is_string(); });
   if (named) {
     data.labels = classes.get<std::vector<std::string>>();
@@ -97,9 +102,9 @@ void read_own_file(const Checkpoint& file, const Json& overrides, ModelData& dat
   data.preprocess = preprocess_from_json(metadata_field(metadata, "weft.preprocess", file.path), file.path);
   const Json labels = metadata_field(metadata, "weft.labels", file.path);
   const bool sound = labels.is_array() &&
-                     (labels.empty() || static_cast<int>(labels.size()) == data.architecture->classes()) &&
+                     (labels.empty() || static_cast<int>(labels.size()) == classes_of(*data.architecture)) &&
                      std::ranges::all_of(labels, [](const Json& x) { return x.is_string(); });
-  require<IoError>(sound, file.path, "weft.labels must name {} classes", data.architecture->classes());
+  require<IoError>(sound, file.path, "weft.labels must name {} classes", classes_of(*data.architecture));
   data.labels = labels.get<std::vector<std::string>>();
   data.provenance = metadata_field(metadata, "weft.provenance", file.path);
   data.weights = {file.tensors.begin(), file.tensors.end()};
@@ -115,7 +120,7 @@ void recognise_file(const Checkpoint& file, const Json& overrides, ModelData& da
     data.findings = recognition->findings;
     data.weights = weights_of(file.tensors, *recognition);
     data.preprocess = default_preprocess(*data.architecture);
-    read_training_metadata(file.metadata.value("meta", Json::object()), data);
+    if (data.architecture->pictures()) read_training_metadata(file.metadata.value("meta", Json::object()), data);
     data.provenance = {{"file", std::filesystem::path(file.path).filename().string()}, {"format", file.format}};
     if (!file.section.empty()) data.provenance["section"] = file.section;
     return;
@@ -131,9 +136,11 @@ void recognise_file(const Checkpoint& file, const Json& overrides, ModelData& da
 }  // namespace
 
 Preprocess default_preprocess(const Architecture& architecture) {
+  const PictureArchitecture* const pictures = architecture.pictures();
+  if (!pictures) return {};
   const Preset* preset = matching_preset(find_family(architecture.family()), architecture.config());
-  const std::int64_t crop =
-      preset ? preset->side : std::min(architecture.native_size()[0], architecture.native_size()[1]);
+  const auto [height, width] = pictures->native_size();
+  const std::int64_t crop = preset ? preset->side : std::min(height, width);
   return {.resize = crop == 224 ? 256 : crop, .crop = crop};
 }
 

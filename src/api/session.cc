@@ -6,6 +6,7 @@
 #include <mutex>
 #include <numeric>
 
+#include "api/compiled.h"
 #include "api/memory_limit.h"
 #include "api/model_data.h"
 #include "core/format.h"
@@ -15,57 +16,6 @@
 
 namespace weft {
 namespace {
-
-// A plan and the memory of the runs that are not under way.
-class CompiledShape {
- public:
-  CompiledShape(const Graph& graph, const Weights& weights, const Workers& workers,
-                const std::shared_ptr<PackCache>& packs, DType dtype)
-      : plan_(graph, weights, workers, packs, dtype) {}
-
-  const Plan& plan() const { return plan_; }
-
-  // Outputs by the order of the plan's ports.
-  std::vector<Tensor> run(const Tensor& input, const Workers& workers, std::int64_t max_memory) {
-    std::unique_ptr<Plan::Context> context = take_context(max_memory);
-    std::vector<Tensor> outputs;
-    std::vector<std::byte*> out;
-    for (const Plan::Port& port : plan_.outputs()) out.push_back(outputs.emplace_back(port.type).mutable_raw());
-    const std::byte* const in = input.raw();
-    plan_.run({&in, 1}, out, *context, workers);
-    const std::scoped_lock lock(mutex_);
-    if (idle_.size() < kIdleContexts) idle_.push_back(std::move(context));
-    return outputs;
-  }
-
-  // Bytes that stay allocated between runs.
-  std::size_t kept_bytes() {
-    const std::scoped_lock lock(mutex_);
-    return idle_.size() * plan_.arena_bytes();
-  }
-
- private:
-  static constexpr std::size_t kIdleContexts = 4;  // more runs at once than these allocate anew
-
-  std::unique_ptr<Plan::Context> take_context(std::int64_t max_memory) {
-    {
-      const std::scoped_lock lock(mutex_);
-      if (!idle_.empty()) {
-        auto context = std::move(idle_.back());
-        idle_.pop_back();
-        return context;
-      }
-    }
-    std::size_t bytes = plan_.arena_bytes();
-    for (const Plan::Port& port : plan_.outputs()) bytes += port.type.bytes();
-    require_memory(max_memory, static_cast<std::int64_t>(bytes), "working memory and results");
-    return std::make_unique<Plan::Context>(plan_);
-  }
-
-  Plan plan_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Plan::Context>> idle_;
-};
 
 // Bytes of everything that a plan computes once from weights: resized positional embeddings grow with the picture.
 std::size_t folded_bytes(const Graph& graph) {
@@ -110,9 +60,8 @@ std::vector<Prediction> best(std::span<const float> logits, const std::vector<st
 struct Session::Impl {
   Impl(Model wanted, const SessionOptions& options)
       : model(std::move(wanted)), workers(options.threads), dtype(options.dtype), max_memory(options.max_memory) {
-    require<ConfigError>(max_memory >= 0, "session", "max_memory must be 0 or more, got {}", max_memory);
-    require<ConfigError>(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kI8, "session",
-                         "dtype must be f32, bf16 or i8, got {}", name_of(dtype));
+    validate(options);
+    (void)require_pictures(*model.data().architecture);
     // Converted here, once: plans of all shapes share the packed forms of these very tensors.
     for (const auto& [name, tensor] : model.data().weights) weights.emplace(name, tensor.to(DType::kF32));
   }
@@ -123,18 +72,18 @@ struct Session::Impl {
     bool operator==(const Key&) const = default;
   };
 
-  using Compiled = std::shared_future<std::shared_ptr<CompiledShape>>;
+  using Compiling = std::shared_future<std::shared_ptr<Compiled>>;
 
   // Compiles at the first use of a shape, without holding up callers whose shape is ready.
-  std::shared_ptr<CompiledShape> compiled(const Shape& input, std::vector<int> layers) {
+  std::shared_ptr<Compiled> compiled(const Shape& input, std::vector<int> layers) {
     const Key key{input, std::move(layers)};
-    std::promise<std::shared_ptr<CompiledShape>> promise;
+    std::promise<std::shared_ptr<Compiled>> promise;
     {
       std::unique_lock lock(mutex);
-      const auto found = std::ranges::find(recent, key, &std::pair<Key, Compiled>::first);
+      const auto found = std::ranges::find(recent, key, &std::pair<Key, Compiling>::first);
       if (found != recent.end()) {
         recent.splice(recent.begin(), recent, found);
-        const Compiled ready = found->second;
+        const Compiling ready = found->second;
         lock.unlock();
         return ready.get();  // waits while another caller compiles it
       }
@@ -144,7 +93,7 @@ struct Session::Impl {
     try {
       const auto graph = build_graph(*model.data().architecture, key.input, key.layers);
       require_memory(max_memory, static_cast<std::int64_t>(folded_bytes(*graph)), "what depends on weights only");
-      auto shape = std::make_shared<CompiledShape>(*graph, weights, workers, packs, dtype);
+      auto shape = std::make_shared<Compiled>(*graph, weights, workers, packs, dtype);
       promise.set_value(shape);
       return shape;
     } catch (...) {
@@ -172,7 +121,8 @@ struct Session::Impl {
 
   std::vector<Tensor> run(const Tensor& input, std::vector<int> layers) {
     require<ShapeError>(input.dtype() == DType::kF32, "session", "input must be f32, got {}", input.type());
-    return compiled(input.shape(), std::move(layers))->run(input, workers, max_memory);
+    const std::byte* const in = input.raw();
+    return compiled(input.shape(), std::move(layers))->run({&in, 1}, workers, max_memory);
   }
 
   Model model;
@@ -182,7 +132,7 @@ struct Session::Impl {
   std::int64_t max_memory;
   std::shared_ptr<PackCache> packs = std::make_shared<PackCache>();
   std::mutex mutex;
-  std::list<std::pair<Key, Compiled>> recent;  // used last first
+  std::list<std::pair<Key, Compiling>> recent;  // used last first
 };
 
 DType best_dtype() { return onednn::multiplies_natively(DType::kBF16) ? DType::kBF16 : DType::kF32; }

@@ -65,10 +65,12 @@ constexpr Row kPublished[] = {
     {"low-rank MLP", false, false, true, false, false, false},
 };
 // What the paper does not have. Bi-WKV is attention with a decay for each channel; a shift a depth-wise convolution
-// with one weight, that groups of channels share. Causal mixers leave out the tokens to come.
+// with one weight, that groups of channels share. AFT is attention whose scores are a key and a bias, for each channel.
+// Causal mixers leave out the tokens to come.
 constexpr Row kOurs[] = {
     {"MaSA", false, true, false, false, true, true},       {"decomposed MaSA", false, true, false, false, true, true},
     {"bi_wkv", false, true, false, false, false, true},    {"causal_wkv", true, true, false, false, false, true},
+    {"AFT", false, true, false, false, false, true},       {"causal AFT", true, true, false, false, true, true},
     {"token_shift", true, true, false, true, true, false}, {"q_shift", true, true, false, true, true, false},
 };
 
@@ -159,6 +161,10 @@ TEST(Connect, FindsGroupsReachAndRank) {
   EXPECT_EQ(wkv.distinct, 12);
   EXPECT_EQ(wkv.rank, 48);
   EXPECT_EQ(wkv.half_rank, 1);  // what makes it linear: all that one half sends to the other is one number
+
+  const Connection causal = connection_of("causal AFT");
+  EXPECT_EQ(causal.distinct, 3);
+  EXPECT_NEAR(causal.unconnected, 47 / 96.0, 1e-12);  // none with what comes later
 
   const Connection shift = connection_of("q_shift");
   EXPECT_EQ(shift.distinct, 4);

@@ -40,6 +40,13 @@ std::optional<Grid> own(const Operation& operation) {
   return Grid{attributes.height, attributes.width};
 }
 
+// 0 × 0 is a line.
+template <class A>
+std::optional<Grid> own_if_any(const Operation& operation) {
+  const A& attributes = *operation.as<A>();
+  return attributes.height > 0 ? own<A>(operation) : std::nullopt;
+}
+
 // One line for each operation that mixes positions.
 struct Mixer {
   std::string_view operation;
@@ -51,6 +58,7 @@ constexpr Mixer kMixers[] = {
     {BiWkv::kName, 1},
     {CausalWkv::kName, 1},
     {TokenShift::kName, 0},
+    {Aft::kName, 1, always, own_if_any<Aft>},
     {QShift::kName, 0, always, own<QShift>},
     {Attention::kName, 2},
     {WindowAttention::kName, 2, always, own<WindowAttention>},

@@ -49,13 +49,24 @@ struct Plan::Run {
     (*profile)[step].fetch_add(std::chrono::nanoseconds(spent).count(), std::memory_order_relaxed);
   }
 
-  void whole(const Stage& stage) const {
-    const Wiring& wiring = plan.wiring_[stage.first];
+  // What a step that is not tiled reads and writes.
+  KernelArgs whole_args(std::size_t step, std::byte* scratch) const {
+    const Wiring& wiring = plan.wiring_[step];
     const std::span bases = std::span(context.bases_).subspan(wiring.first);
     const std::span<std::byte* const> out = bases.subspan(wiring.inputs, wiring.outputs);
-    timed(stage.first, [&] {
-      plan.steps_[stage.first].kernel->run(
-          {.in = {bases.data(), wiring.inputs}, .out = out, .scratch = arena() + stage.memory, .workers = workers});
+    return {.in = {bases.data(), wiring.inputs}, .out = out, .scratch = scratch, .workers = workers};
+  }
+
+  void whole(const Stage& stage) const {
+    timed(stage.first, [&] { plan.steps_[stage.first].kernel->run(whole_args(stage.first, arena() + stage.memory)); });
+  }
+
+  void parts(const Stage& stage) const {
+    workers.parallel_for(static_cast<std::int64_t>(stage.parts.size()), 1, [&](std::int64_t i, std::int64_t) {
+      const Part& part = stage.parts[static_cast<std::size_t>(i)];
+      const PartedKernel& kernel = *plan.steps_[part.step].kernel->by_parts();
+      timed(part.step,
+            [&] { kernel.run_part(whole_args(part.step, arena() + stage.memory + part.scratch), part.number); });
     });
   }
 
@@ -115,7 +126,15 @@ void Plan::run(std::span<const std::byte* const> inputs, std::span<std::byte* co
   const Run run{*this, inputs, outputs, context, workers, profile};
   for (std::size_t i = 0; i < operands_.size(); ++i) context.bases_[i] = run.base(operands_[i]);
   workers.enter([&] {
-    for (const Stage& stage : stages_) stage.rows == 0 ? run.whole(stage) : run.tiles(stage);
+    for (const Stage& stage : stages_) {
+      if (stage.rows > 0) {
+        run.tiles(stage);
+      } else if (stage.parts.empty()) {
+        run.whole(stage);
+      } else {
+        run.parts(stage);
+      }
+    }
   });
   for (const Copy& copy : copies_) std::memcpy(outputs[copy.to], run.base(copy.from), copy.bytes);
 }

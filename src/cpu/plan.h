@@ -24,6 +24,10 @@ namespace weft {
 /// Parameters by name.
 using Weights = std::map<std::string, Tensor, std::less<>>;
 
+/// Of each value of the graph whether it is nothing but the weight of products or a table of rows: such parameters are
+/// taken in any floating type as they are stored, all others in f32.
+std::vector<bool> taken_as_stored(const Graph& graph);
+
 class Plan {
  public:
   struct Port {
@@ -43,7 +47,7 @@ class Plan {
   using Profile = std::vector<std::atomic<std::int64_t>>;
 
   /// Matrix products multiply in `precision`: kF32, kBF16 or kI8. Throws WeightError when a parameter is missing or
-  /// mis-shaped, UnsupportedError when no kernel fits. Weights of other floating types are converted to f32.
+  /// mis-shaped, UnsupportedError when no kernel fits. Weights may be of any floating type.
   Plan(const Graph& graph, const Weights& weights, const Workers& workers, std::shared_ptr<PackCache> packs,
        DType precision = DType::kF32);
 
@@ -93,14 +97,21 @@ class Plan {
     std::int64_t slice_rows = 0;
     std::vector<std::size_t> streams = {};  // operands that are read by rows from memory, not from the tile's
   };
-  // Either one step of a whole kernel or sections of row kernels.
+  // A part of a parted kernel's step.
+  struct Part {
+    std::size_t step = 0;
+    std::int64_t number = 0;
+    std::size_t scratch = 0;  // in the stage's memory
+  };
+  // One step of a whole kernel, sections of row kernels, or the parts of parted kernels.
   struct Stage {
     std::size_t first = 0;
     std::size_t last = 0;   // inclusive
-    std::int64_t rows = 0;  // 0: a whole kernel
+    std::int64_t rows = 0;  // 0: a whole kernel, or parts
     std::int64_t tile_rows = 0;
     std::vector<Section> sections;
-    std::size_t memory = 0;  // in the arena: a whole kernel's scratch, or the tiles' of all threads
+    std::vector<Part> parts = {};
+    std::size_t memory = 0;  // in the arena: scratch of a whole kernel or of all parts, or the tiles' of all threads
     std::size_t memory_per_thread = 0;
     std::size_t scratch = 0;  // within a thread's memory
   };

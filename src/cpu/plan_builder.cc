@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "core/format.h"
+#include "ops/embedding/embedding.h"
+#include "ops/linear/linear.h"
 
 namespace weft {
 
@@ -44,16 +46,20 @@ void PlanBuilder::bind_ports() {
 }
 
 void PlanBuilder::bind_weights(const Weights& weights) {
+  const std::vector<bool> stored = taken_as_stored(graph_);
   for (const int id : graph_.parameters()) {
     const Graph::ValueInfo& info = graph_.value(id);
     const auto weight = weights.find(info.name);
     require<WeightError>(weight != weights.end(), graph_.name(), "parameter {} has no weights", info.name);
     require<WeightError>(weight->second.shape() == info.type.shape, graph_.name(), "parameter {} must be {}, got {}",
                          info.name, info.type.shape, weight->second.shape());
-    state(id).constant = weight->second.to(DType::kF32);
+    const bool as_it_is = stored[static_cast<std::size_t>(id)];
+    state(id).constant = as_it_is ? weight->second : weight->second.to(DType::kF32);
   }
   for (int id = 0; id < static_cast<int>(values_.size()); ++id) {
-    if (graph_.value(id).kind == Graph::Kind::kConstant) state(id).constant = graph_.value(id).constant.to(DType::kF32);
+    const Tensor& constant = graph_.value(id).constant;
+    if (graph_.value(id).kind != Graph::Kind::kConstant) continue;
+    state(id).constant = constant.dtype() == DType::kI64 ? constant : constant.to(DType::kF32);  // tokens stay whole
   }
 }
 
@@ -91,6 +97,18 @@ void PlanBuilder::bind_outputs() {
       copied_outputs_.emplace_back(id, port);
     }
   }
+}
+
+std::vector<bool> taken_as_stored(const Graph& graph) {
+  std::vector<bool> result(graph.values().size(), true);
+  for (const Graph::Node& node : graph.nodes()) {
+    const bool takes = node.operation.as<Linear>() || node.operation.as<Embedding>();
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      if (!takes || i != 1) result[static_cast<std::size_t>(node.inputs[i])] = false;
+    }
+  }
+  for (const Graph::Output& output : graph.outputs()) result[static_cast<std::size_t>(output.value)] = false;
+  return result;
 }
 
 Plan::Plan(const Graph& graph, const Weights& weights, const Workers& workers, std::shared_ptr<PackCache> packs,

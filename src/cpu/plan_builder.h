@@ -108,6 +108,7 @@ class PlanBuilder {
   // From steps to stages (plan_stages.cc).
   void group();
   bool joins_last_stage(int i);
+  bool makes_none_of(int i, int first);
   void cut_sections(Plan::Stage& s);
   void narrow();
   bool may_narrow(int id);
@@ -116,6 +117,7 @@ class PlanBuilder {
   // From values to places (plan_places.cc): first in the memory of tiles and slices …
   void place();
   void place_locals(Plan::Stage& s, int index);
+  std::size_t place_parts(Plan::Stage& s);
   bool is_local(int id, std::size_t first, std::size_t last);
   Locals tile_locals(const Plan::Stage& s);
   Locals slice_locals(const Plan::Section& c);

@@ -37,7 +37,9 @@ void PlanBuilder::place() {
 // a slice. Then the heights of tiles and slices are known, and the kernels can prepare for them.
 void PlanBuilder::place_locals(Plan::Stage& s, int index) {
   std::size_t bytes = 0;
-  if (s.rows == 0) {
+  if (step(static_cast<int>(s.first)).kernel->by_parts()) {
+    bytes = place_parts(s);
+  } else if (s.rows == 0) {
     bytes = step(static_cast<int>(s.first)).kernel->scratch_bytes();
   } else {
     const Locals tiled = tile_locals(s);
@@ -70,6 +72,20 @@ void PlanBuilder::place_locals(Plan::Stage& s, int index) {
   }
   stage_buffers_.push_back(buffers_.size());
   buffers_.push_back({bytes, index, index});
+}
+
+// Lists the parts of a stage's steps; returns the bytes of their scratch.
+std::size_t PlanBuilder::place_parts(Plan::Stage& s) {
+  std::size_t bytes = 0;
+  for (std::size_t i = s.first; i <= s.last; ++i) {
+    PartedKernel& kernel = *step(static_cast<int>(i)).kernel->by_parts();
+    kernel.prepare();
+    for (std::int64_t part = 0; part < kernel.parts(); ++part) {
+      s.parts.push_back({.step = i, .number = part, .scratch = bytes});
+      bytes += kernel.part_scratch_bytes();
+    }
+  }
+  return bytes;
 }
 
 // Whether a value lives and dies within these steps.

@@ -22,6 +22,10 @@ void PlanBuilder::group() {
 }
 
 bool PlanBuilder::joins_last_stage(int i) {
+  if (step(i).kernel->by_parts()) {
+    if (plan_.stages_.empty() || !step(static_cast<int>(plan_.stages_.back().first)).kernel->by_parts()) return false;
+    return makes_none_of(i, static_cast<int>(plan_.stages_.back().first));
+  }
   RowKernel* const rows = row_kernel(i);
   if (!rows || plan_.stages_.empty() || plan_.stages_.back().rows != rows->rows() || rows->rows() == 0) return false;
   const auto first = static_cast<int>(plan_.stages_.back().first);
@@ -30,6 +34,11 @@ bool PlanBuilder::joins_last_stage(int i) {
     if (!rows->reads_by_rows(static_cast<int>(j)) && root_of(inputs[j]).maker >= first) return false;
   }
   return true;
+}
+
+// Whether no step from `first` on makes what step `i` reads.
+bool PlanBuilder::makes_none_of(int i, int first) {
+  return std::ranges::none_of(operands(i).inputs, [&](int id) { return root_of(id).maker >= first; });
 }
 
 void PlanBuilder::cut_sections(Plan::Stage& s) {

@@ -171,7 +171,8 @@ void PlanBuilder::append(std::unique_ptr<Kernel> kernel, std::string operation, 
   operands_.push_back(std::move(operands));
 }
 
-// Encodes each value as soon as it is there: what is read while it is hot need not be kept. Then numbers the steps.
+// Encodes each value as soon as it is there: what is read while it is hot need not be kept. Parted kernels come
+// directly behind one another where what they read is there, so that they run together. Then numbers the steps.
 void PlanBuilder::schedule() {
   std::vector<std::size_t> order;
   std::vector<std::vector<std::size_t>> after(plan_.steps_.size());  // encoding steps, behind what they encode
@@ -180,13 +181,24 @@ void PlanBuilder::schedule() {
     if (maker >= 0) after[static_cast<std::size_t>(maker)].push_back(i);
   }
   std::vector<bool> placed(plan_.steps_.size());
-  for (std::size_t i = 0; i < plan_.steps_.size(); ++i) {
-    if (placed[i]) continue;
-    order.push_back(i);
-    for (const std::size_t encoder : after[i]) {
+  const auto put = [&](std::size_t i) {
+    for (order.push_back(i), placed[i] = true; const std::size_t encoder : after[i]) {
       order.push_back(encoder);
       placed[encoder] = true;
     }
+  };
+  const auto is_there = [&](int id) {
+    const int maker = root_of(id).maker;
+    return maker < 0 || placed[static_cast<std::size_t>(maker)];
+  };
+  for (std::size_t i = 0; i < plan_.steps_.size(); ++i) {
+    if (placed[i]) continue;
+    std::vector<std::size_t> together{i};
+    for (std::size_t j = i + 1; plan_.steps_[i].kernel->by_parts() && j < plan_.steps_.size(); ++j) {
+      const bool joins = !placed[j] && plan_.steps_[j].kernel->by_parts();
+      if (joins && std::ranges::all_of(operands_[j].inputs, is_there)) together.push_back(j);
+    }
+    for (const std::size_t next : together) put(next);
   }
   std::vector<Plan::Step> steps;
   std::vector<Operands> operands;

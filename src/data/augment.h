@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "core/field.h"
+#include "core/random.h"
 #include "data/rand_augment.h"
-#include "data/random.h"
 #include "image/normalise.h"
 #include "weft/image.h"
 

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include "core/random.h"
 #include "data/picture_ops.h"
-#include "data/random.h"
 
 namespace weft {
 

@@ -81,6 +81,24 @@ void Graph::update(Value buffer, Value value) {
   updates_.push_back({buffer.id(), value.id()});
 }
 
+Value Graph::state(std::string name, Tensor empty) {
+  if (training_) return constant(std::move(empty));
+  const Value value = input(std::move(name), empty.type());
+  states_.push_back({.input = value.id(), .output = -1, .empty = std::move(empty)});
+  return value;
+}
+
+void Graph::next_state(Value state, Value value) {
+  require<ShapeError>(value.type() == state.type(), name_, "{} is {}, its next value {}", this->value(state.id()).name,
+                      state.type(), value.type());
+  if (training_) return;
+  const auto found = std::ranges::find(states_, state.id(), &State::input);
+  require<ConfigError>(found != states_.end() && found->output < 0, name_, "{} is no state without a next value",
+                       this->value(state.id()).name);
+  found->output = static_cast<int>(outputs_.size());
+  output(this->value(state.id()).name, value);
+}
+
 std::int64_t Graph::parameter_count() const {
   std::int64_t count = 0;
   for (const int id : parameters_) {
@@ -130,6 +148,10 @@ Value Scope::param(std::string_view name, Shape shape, Initializer initializer) 
 
 Value Scope::buffer(std::string_view name, Shape shape, Initializer initializer) const {
   return graph_->buffer((*this)[name].path(), {DType::kF32, std::move(shape)}, std::move(initializer));
+}
+
+Value Scope::state(std::string_view name, Tensor empty) const {
+  return graph_->state((*this)[name].path(), std::move(empty));
 }
 
 namespace init {

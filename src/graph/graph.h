@@ -65,7 +65,15 @@ class Graph {
     int value;
   };
 
-  /// A graph for training has what training alone needs: inputs that drop branches (models/drop_path.h).
+  /// What a recurrent model carries from one run to the next: an input, and the output that is it afterwards.
+  struct State {
+    int input;
+    int output;    // place in outputs()
+    Tensor empty;  // what it is before the first run
+  };
+
+  /// A graph for training has what training alone needs: inputs that drop branches (models/drop_path.h). It has no
+  /// states.
   explicit Graph(std::string name, bool training = false) : name_(std::move(name)), training_(training) {}
   Graph(const Graph&) = delete;  // values point to their graph
   Graph& operator=(const Graph&) = delete;
@@ -84,6 +92,12 @@ class Graph {
   void output(std::string name, Value value);
   /// In a graph for training: after a pass the buffer is to have this value.
   void update(Value buffer, Value value);
+  /// What is carried from run to run: an input of this name, which is `empty` (f32) before the first run. In a graph
+  /// for training, where each run begins anew, it is a constant.
+  Value state(std::string name, Tensor empty);
+  /// What a state is after the run: an output of the state's name. Throws ShapeError for another type, ConfigError when
+  /// it is told twice.
+  void next_state(Value state, Value value);
 
   const std::string& name() const { return name_; }
   bool training() const { return training_; }
@@ -92,6 +106,7 @@ class Graph {
   std::span<const Node> nodes() const { return nodes_; }
   std::span<const Output> outputs() const { return outputs_; }
   std::span<const Update> updates() const { return updates_; }
+  std::span<const State> states() const { return states_; }
   /// Ids of all inputs and of all parameters, in order of declaration.
   std::span<const int> inputs() const { return inputs_; }
   std::span<const int> parameters() const { return parameters_; }
@@ -116,6 +131,7 @@ class Graph {
   std::vector<Node> nodes_;
   std::vector<Output> outputs_;
   std::vector<Update> updates_;
+  std::vector<State> states_;
   std::vector<int> inputs_;
   std::vector<int> parameters_;
   std::unordered_set<std::string> parameter_names_;
@@ -132,6 +148,7 @@ class Scope {
 
   Value param(std::string_view name, Shape shape, Initializer initializer) const;
   Value buffer(std::string_view name, Shape shape, Initializer initializer) const;
+  Value state(std::string_view name, Tensor empty) const;
   Graph& graph() const { return *graph_; }
   const std::string& path() const { return path_; }
 

@@ -21,6 +21,13 @@ Tensor PackCache::get(const Tensor& source, std::string_view layout, FunctionRef
   return entry->second.packed;
 }
 
+void PartedKernel::run(const KernelArgs& args) const noexcept {
+  args.workers.parallel_for(parts(), 1, [&](std::int64_t part, std::int64_t) {
+    std::byte* const scratch = args.scratch + part_scratch_bytes() * static_cast<std::size_t>(part);
+    run_part({.in = args.in, .out = args.out, .scratch = scratch, .workers = args.workers}, part);
+  });
+}
+
 std::int64_t choose_tile_rows(std::int64_t rows, std::int64_t largest, int threads) {
   std::int64_t tiles = std::max<std::int64_t>((rows + largest - 1) / largest, 1);
   // With few tiles, a thread that has one more than the others would make them wait.

@@ -35,7 +35,8 @@ class PackCache {
 struct KernelRequest {
   std::span<const TensorType> in;
   std::span<const TensorType> out;
-  /// Per input the tensor when it is constant (a weight), else null. Constant tensors outlive the kernel.
+  /// Per input the tensor when it is constant (a weight), else null. Constant tensors outlive the kernel. They are f32,
+  /// but for weights of Linear and tables of Embedding, which may be of any floating type.
   std::span<const Tensor* const> constants;
   /// Threads of the session: a hint for the size of tiles.
   int threads = 1;
@@ -93,7 +94,25 @@ class Kernel {
   virtual std::unique_ptr<class RowKernel> make_decoder() { return nullptr; }
   /// Not null when the result can be computed row by row.
   virtual class RowKernel* by_rows() { return nullptr; }
+  /// Not null when the result falls into parts that can be computed at the same time.
+  virtual class PartedKernel* by_parts() { return nullptr; }
   virtual void run(const KernelArgs& args) const noexcept = 0;
+};
+
+/// A kernel whose result falls into parts, columns of few rows for example. Neighbouring ones that do not read each
+/// other's results run all their parts at once.
+class PartedKernel : public Kernel {
+ public:
+  /// To be called once, when nothing more is asked of the kernel, before any of what follows.
+  virtual void prepare() {}
+  virtual std::int64_t parts() const = 0;
+  virtual std::size_t part_scratch_bytes() const { return 0; }
+  /// `args.scratch` is the part's own.
+  virtual void run_part(const KernelArgs& args, std::int64_t part) const noexcept = 0;
+
+  std::size_t scratch_bytes() const final { return part_scratch_bytes() * static_cast<std::size_t>(parts()); }
+  void run(const KernelArgs& args) const noexcept final;
+  PartedKernel* by_parts() final { return this; }
 };
 
 /// Some rows of a result. Pointers to what is read or written row by row are those of row `begin`, the others those of

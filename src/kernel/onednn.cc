@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/format.h"
@@ -74,7 +76,31 @@ struct Primitive {
   memory::desc x, y, scratch;
 };
 
+// Some columns of a product.
+struct Columns {
+  Primitive product;
+  memory weight, bias;
+  std::size_t first_byte = 0;  // in a row of y
+};
+
+// Columns [begin, end) of packed weights as weights of their own, and at which byte they begin; nothing where they are
+// not laid out as oneDNN would lay out them alone.
+std::optional<std::pair<memory::desc, std::size_t>> columns_of(const memory::desc& packed, const memory::desc& alone,
+                                                               std::int64_t begin, std::int64_t end) {
+  try {
+    memory::desc part = packed.submemory_desc({packed.dims()[0], end - begin}, {0, begin});
+    const auto first = static_cast<std::size_t>(part.data.offset0) * memory::data_type_size(packed.data_type());
+    part.data.offset0 = 0;  // v2: a plain struct
+    if (part == alone) return std::pair(part, first);
+  } catch (const dnnl::error&) {  // cut within a block
+  }
+  return std::nullopt;
+}
+
 }  // namespace
+
+// One layout for tiles of all heights, so that all shapes share one packed copy.
+constexpr std::int64_t kUsualRows = 64;
 
 struct Product::Impl {
   std::int64_t n, k;
@@ -86,18 +112,24 @@ struct Product::Impl {
   DType output = DType::kF32;
   std::int64_t tile_rows = 0;
   Primitive tile, rest;
+  std::vector<Columns> parts;
   std::size_t scratch_bytes = 0;
 
   bool adds_bias() const { return bias_values.elements() > 0 && precision != DType::kI8; }  // kI8: when decoding
 
-  dnnl::matmul::primitive_desc describe(std::int64_t rows, const memory::desc& w) const {
+  Type output_type() const { return output == DType::kBF16 ? Type::bf16 : Type::f32; }
+
+  // Of the columns from `begin` on that `w` has.
+  dnnl::matmul::primitive_desc describe(std::int64_t rows, const memory::desc& w, std::int64_t begin = 0) const {
     const Types types = types_of(precision);
+    const std::int64_t columns = w.dims()[1];
     const memory::desc x({rows, k}, types.x, Tag::ab);
-    const memory::desc y({rows, n}, output == DType::kBF16 ? Type::bf16 : Type::f32, Tag::ab);
+    const memory::desc y({rows, columns}, output_type(), {n, 1});
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     if (precision == DType::kI8) {
-      const auto scales = packed.scales_and_sums.data<float>().first(static_cast<std::size_t>(n));
+      const auto scales = packed.scales_and_sums.data<float>().subspan(static_cast<std::size_t>(begin),
+                                                                       static_cast<std::size_t>(columns));
       attributes.set_output_scales(2, {scales.begin(), scales.end()});
     }
     if (activation == Activation::kSquaredRelu) {
@@ -106,21 +138,57 @@ struct Product::Impl {
       post.append_eltwise(1, dnnl::algorithm::eltwise_square, 0, 0);
       attributes.set_post_ops(post);
     }
-    const auto description = adds_bias() ? dnnl::matmul::desc(x, w, memory::desc({1, n}, Type::f32, Tag::ab), y)
+    const auto description = adds_bias() ? dnnl::matmul::desc(x, w, memory::desc({1, columns}, Type::f32, Tag::ab), y)
                                          : dnnl::matmul::desc(x, w, y);
     return {description, attributes, engine()};
   }
 
-  Primitive make(std::int64_t rows) const {
-    const auto pd = describe(rows, packed.layout);
+  Primitive make(std::int64_t rows) const { return make(describe(rows, packed.layout)); }
+  static Primitive make(const dnnl::matmul::primitive_desc& pd) {
     return {dnnl::matmul(pd), pd.src_desc(), pd.dst_desc(), pd.scratchpad_desc()};
   }
 
+  // `x` and `y` are where the product's are, its columns of y.
+  void run(const Primitive& product, const memory& w, const memory& b, const std::byte* x, std::byte* y,
+           std::byte* scratch) const {
+    const memory from(product.x, engine(), const_cast<std::byte*>(x));
+    const memory to(product.y, engine(), y);
+    const memory pad(product.scratch, engine(), scratch);
+    if (adds_bias()) {
+      execute(product.primitive, {{DNNL_ARG_SRC, from.get()},
+                                  {DNNL_ARG_WEIGHTS, w.get()},
+                                  {DNNL_ARG_BIAS, b.get()},
+                                  {DNNL_ARG_DST, to.get()},
+                                  {DNNL_ARG_SCRATCHPAD, pad.get()}});
+    } else {
+      execute(product.primitive, {{DNNL_ARG_SRC, from.get()},
+                                  {DNNL_ARG_WEIGHTS, w.get()},
+                                  {DNNL_ARG_DST, to.get()},
+                                  {DNNL_ARG_SCRATCHPAD, pad.get()}});
+    }
+  }
+
+  std::optional<Columns> make_columns(std::int64_t rows, std::int64_t begin, std::int64_t end) const {
+    const memory::desc any({k, end - begin}, types_of(precision).weight, Tag::any);
+    const auto found = columns_of(packed.layout, describe(kUsualRows, any, begin).weights_desc(), begin, end);
+    if (!found) return std::nullopt;
+    const auto& [desc, first] = *found;
+    Columns columns{.product = make(describe(rows, desc, begin)), .weight = {}, .bias = {}};
+    columns.weight = memory(desc, engine(), const_cast<std::byte*>(packed.values.raw()) + first);
+    if (adds_bias()) {
+      const auto* const from = bias_values.data<float>().data() + begin;
+      columns.bias = memory(memory::desc({1, end - begin}, Type::f32, Tag::ab), engine(), const_cast<float*>(from));
+    }
+    columns.first_byte = static_cast<std::size_t>(begin) * memory::data_type_size(output_type());
+    return columns;
+  }
+
   void pack(const Tensor& source, PackCache& packs, const Arrangement& arrangement) {
-    // One layout for tiles of all heights, so that all shapes share one packed copy.
-    constexpr std::int64_t kUsualRows = 64;
     const Types types = types_of(precision);
-    const auto matrix = [&] { return arrangement.apply ? arrangement.apply(source) : source; };
+    const auto matrix = [&] {
+      const Tensor wide = source.to(DType::kF32);
+      return arrangement.apply ? arrangement.apply(wide) : wide;
+    };
     const auto key = [&](const std::string& form) {  // the same elements may lie in several shapes
       return arrangement.apply ? fmt::format("{} of {}: {}", arrangement.name, source.shape(), form) : form;
     };
@@ -211,22 +279,33 @@ std::size_t Product::scratch_bytes() const { return impl_->scratch_bytes; }
 void Product::run(const std::byte* x, std::byte* y, std::int64_t rows, std::byte* scratch) const noexcept {
   const SingleThread single;
   const Impl& self = *impl_;
-  const Primitive& product = rows == self.tile_rows ? self.tile : self.rest;
-  const memory from(product.x, engine(), const_cast<std::byte*>(x));
-  const memory to(product.y, engine(), y);
-  const memory pad(product.scratch, engine(), scratch);
-  if (self.adds_bias()) {
-    execute(product.primitive, {{DNNL_ARG_SRC, from.get()},
-                                {DNNL_ARG_WEIGHTS, self.weight.get()},
-                                {DNNL_ARG_BIAS, self.bias.get()},
-                                {DNNL_ARG_DST, to.get()},
-                                {DNNL_ARG_SCRATCHPAD, pad.get()}});
-  } else {
-    execute(product.primitive, {{DNNL_ARG_SRC, from.get()},
-                                {DNNL_ARG_WEIGHTS, self.weight.get()},
-                                {DNNL_ARG_DST, to.get()},
-                                {DNNL_ARG_SCRATCHPAD, pad.get()}});
+  self.run(rows == self.tile_rows ? self.tile : self.rest, self.weight, self.bias, x, y, scratch);
+}
+
+std::int64_t Product::set_parts(std::int64_t rows, std::int64_t parts) {
+  constexpr std::int64_t kBlock = 64;  // columns that oneDNN lays out together, at most
+  const SingleThread single;
+  Impl& self = *impl_;
+  const std::int64_t width = ((self.n + parts - 1) / parts + kBlock - 1) / kBlock * kBlock;
+  self.parts.clear();
+  for (std::int64_t begin = 0; begin < self.n; begin += width) {
+    auto columns = self.make_columns(rows, begin, std::min(begin + width, self.n));
+    if (!columns) {
+      self.parts = {{.product = self.make(rows), .weight = self.weight, .bias = self.bias}};
+      break;
+    }
+    self.parts.push_back(*std::move(columns));
   }
+  std::size_t bytes = 0;
+  for (const Columns& part : self.parts) bytes = std::max(bytes, part.product.scratch.get_size());
+  self.scratch_bytes = whole_lines(bytes);
+  return static_cast<std::int64_t>(self.parts.size());
+}
+
+void Product::run_part(const std::byte* x, std::byte* y, std::int64_t part, std::byte* scratch) const noexcept {
+  const SingleThread single;
+  const Columns& columns = impl_->parts[static_cast<std::size_t>(part)];
+  impl_->run(columns.product, columns.weight, columns.bias, x, y + columns.first_byte, scratch);
 }
 
 Decoding Product::decoding() const {

@@ -28,7 +28,8 @@ struct Arrangement {
 /// row of W on its own scale, and y is raw: to be decoded.
 class Product {
  public:
-  /// Packed weights live in `packs`. Throws UnsupportedError when oneDNN has no such product.
+  /// Packed weights live in `packs`. The weight may be of any floating type. Throws UnsupportedError when oneDNN has no
+  /// such product.
   Product(const Tensor& weight, const Tensor* bias, DType precision, PackCache& packs,
           const Arrangement& arrangement = {});
   ~Product();
@@ -43,10 +44,16 @@ class Product {
   Decoding decoding() const;
   /// Prepares for tiles of `tile_rows` and for the rest of `rows` that the last one has.
   void set_rows(std::int64_t rows, std::int64_t tile_rows);
-  /// Scratch for one running tile; a multiple of 64.
+  /// Scratch for one running tile or part; a multiple of 64.
   std::size_t scratch_bytes() const;
   /// One tile, of one of the heights prepared for.
   void run(const std::byte* x, std::byte* y, std::int64_t rows, std::byte* scratch) const noexcept;
+
+  /// Prepares for all rows at once instead, in up to `parts` parts of neighbouring columns: few rows take as long as it
+  /// takes to read the weights. Returns how many parts there are; one where oneDNN lays the weights out otherwise.
+  std::int64_t set_parts(std::int64_t rows, std::int64_t parts);
+  /// One part's columns of all rows of y.
+  void run_part(const std::byte* x, std::byte* y, std::int64_t part, std::byte* scratch) const noexcept;
 
  private:
   struct Impl;

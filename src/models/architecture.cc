@@ -13,6 +13,17 @@ namespace weft {
 #include "models/models.def"
 #undef WEFT_MODEL
 
+const PictureArchitecture& require_pictures(const Architecture& architecture) {
+  require<UnsupportedError>(architecture.pictures() != nullptr, architecture.family(),
+                            "reads text, not pictures; weft generate runs it");
+  return *architecture.pictures();
+}
+
+const LanguageArchitecture& require_language(const Architecture& architecture) {
+  require<UnsupportedError>(architecture.language() != nullptr, architecture.family(), "reads pictures, not text");
+  return *architecture.language();
+}
+
 const Preset* matching_preset(const Family& family, const Json& config) {
   for (const Preset& preset : family.presets) {
     const auto same = [&](const char* option) {

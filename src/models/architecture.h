@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,7 +27,10 @@ struct ModelValues {
   std::optional<Value> logits;
 };
 
-/// One configured member of a family. Immutable.
+class PictureArchitecture;
+class LanguageArchitecture;
+
+/// One configured member of a family, of one of the two kinds below. Immutable.
 class Architecture {
  public:
   virtual ~Architecture() = default;
@@ -37,6 +41,16 @@ class Architecture {
   virtual int depth() const = 0;
   /// What names of a block's parameters, inputs and places begin with, before its number: "backbone.layers.".
   virtual std::string_view block_prefix() const = 0;
+  /// Itself as what it is, null as what it is not.
+  virtual const PictureArchitecture* pictures() const { return nullptr; }
+  virtual const LanguageArchitecture* language() const { return nullptr; }
+};
+
+/// What reads pictures.
+class PictureArchitecture : public Architecture {
+ public:
+  const PictureArchitecture* pictures() const final { return this; }
+
   virtual int in_channels() const = 0;
   /// Height and width that the weights were made for (the positional embedding). Other sizes work as well, unless
   /// fixed_size().
@@ -50,6 +64,25 @@ class Architecture {
   /// `image` is [B,in_channels,H,W]; `layers` are in 0 … depth() − 1.
   virtual ModelValues build(Graph& graph, Value image, std::span<const int> layers) const = 0;
 };
+
+/// Behind which tokens a language model tells what follows.
+enum class LogitsOf : std::uint8_t { kAll, kLast };
+
+/// What reads tokens and tells which follows.
+class LanguageArchitecture : public Architecture {
+ public:
+  const LanguageArchitecture* language() const final { return this; }
+
+  /// V: tokens are 0 … V − 1.
+  virtual int vocab_size() const = 0;
+  /// Logits [B,T,V], or [B,V] behind the last token, of `tokens` [B,T] of kI64. What is carried from one piece of a
+  /// text to the next are states of the graph (Graph::state).
+  virtual Value build(Graph& graph, Value tokens, LogitsOf which) const = 0;
+};
+
+/// The architecture as one of this kind. Throws UnsupportedError that says what it reads instead.
+const PictureArchitecture& require_pictures(const Architecture& architecture);
+const LanguageArchitecture& require_language(const Architecture& architecture);
 
 /// Why an option has its value when a checkpoint is recognised.
 struct Finding {
@@ -77,8 +110,8 @@ using TensorIndex = std::map<std::string, TensorType>;
 struct Preset {
   std::string_view name;     // "vrwkv_tiny"
   std::string_view summary;  // one line for people
-  /// Side of the (square) pictures that the published figures are for. May differ from the configuration's img_size,
-  /// which sizes the positional embedding.
+  /// Of what reads pictures: the side of the (square) ones that the published figures are for. May differ from the
+  /// configuration's img_size, which sizes the positional embedding.
   int side = 224;
   Json config;
 };

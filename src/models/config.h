@@ -21,9 +21,9 @@ namespace weft {
 namespace detail {
 
 // The build that lies beside a Config: a member of that name would hide it.
-template <class C>
-ModelValues build_by_config(Graph& graph, Value image, const C& config, std::span<const int> layers) {
-  return build(graph, image, config, layers);
+template <class C, class Wanted>
+auto build_by_config(Graph& graph, Value input, const C& config, const Wanted& wanted) {
+  return build(graph, input, config, wanted);
 }
 
 }  // namespace detail
@@ -80,43 +80,63 @@ void check_patches(const C& c, RangeCheck& check) {
   check.expect(patches <= kMost, "img_size", fmt::format("of at most {} patches, got {}", kMost, patches));
 }
 
-/// What an Architecture owes to its Config alone; a family derives its own from it. C has kFamily, kBlocks
-/// (Architecture::block_prefix), kFields, and depth, or depths of its stages, which are its layers then; img_size where
-/// it has a size of its own, else that is 224 × 224. Beside it lie validate(config) and build(graph, image, config,
-/// layers).
-template <class C>
-class ConfiguredArchitecture : public Architecture {
+/// What an architecture of this Kind owes to its Config alone. C has kFamily, kBlocks (Architecture::block_prefix),
+/// kFields, and depth, n_layer, or depths of its stages, which are its layers then. Beside it lies validate(config).
+template <class C, class Kind>
+class Configured : public Kind {
  public:
   using Options = C;
   /// Throws ConfigError where validate does.
-  explicit ConfiguredArchitecture(C options) : options_(std::move(options)) { validate(options_); }
+  explicit Configured(C options) : options_(std::move(options)) { validate(options_); }
 
   std::string_view family() const override { return C::kFamily; }
   Json config() const override { return config_to_json(options_); }
   int depth() const override {
     if constexpr (requires(const C& c) { c.depths; }) {
       return static_cast<int>(options_.depths.size());
+    } else if constexpr (requires(const C& c) { c.n_layer; }) {
+      return options_.n_layer;
     } else {
       return options_.depth;
     }
   }
   std::string_view block_prefix() const override { return C::kBlocks; }
-  std::array<int, 2> native_size() const override {
-    if constexpr (requires(const C& c) { c.img_size; }) {
-      return options_.img_size;
-    } else {
-      return {224, 224};
-    }
-  }
-  ModelValues build(Graph& graph, Value image, std::span<const int> layers) const override {
-    return detail::build_by_config(graph, image, options_, layers);
-  }
 
  protected:
   const C& options() const { return options_; }
 
  private:
   C options_;
+};
+
+/// What reads pictures; a family derives its own from it. C has img_size where it has a size of its own, else that is
+/// 224 × 224. Beside it lies build(graph, image, config, layers).
+template <class C>
+class ConfiguredArchitecture : public Configured<C, PictureArchitecture> {
+ public:
+  using Configured<C, PictureArchitecture>::Configured;
+
+  std::array<int, 2> native_size() const override {
+    if constexpr (requires(const C& c) { c.img_size; }) {
+      return this->options().img_size;
+    } else {
+      return {224, 224};
+    }
+  }
+  ModelValues build(Graph& graph, Value image, std::span<const int> layers) const override {
+    return detail::build_by_config(graph, image, this->options(), layers);
+  }
+};
+
+/// What reads text. Beside C lies build(graph, tokens, config, which).
+template <class C>
+class ConfiguredLanguageModel : public Configured<C, LanguageArchitecture> {
+ public:
+  using Configured<C, LanguageArchitecture>::Configured;
+
+  Value build(Graph& graph, Value tokens, LogitsOf which) const override {
+    return detail::build_by_config(graph, tokens, this->options(), which);
+  }
 };
 
 /// Family::configure for such an architecture.

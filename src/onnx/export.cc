@@ -28,6 +28,9 @@ const std::unordered_map<std::type_index, Lower>& lowerings() {
   return table;
 }
 
+// Whole numbers stay that.
+Tensor plain(const Tensor& constant) { return constant.dtype() == DType::kI64 ? constant : constant.to(DType::kF32); }
+
 // Walks a graph once, in its order.
 class Exporter {
  public:
@@ -90,7 +93,7 @@ class Exporter {
       switch (info.kind) {
         case Graph::Kind::kInput:
           value.name = info.name;
-          model_.input(info.name, info.type.shape);
+          model_.input(info.name, info.type);
           break;
         case Graph::Kind::kParameter: {
           value.name = info.name;
@@ -127,7 +130,7 @@ class Exporter {
     for (const int id : node.inputs) {
       const State& value = state(id);
       inputs.push_back(value.name);
-      constants.push_back(value.constant ? &converted.emplace_back(value.constant->to(DType::kF32)) : nullptr);
+      constants.push_back(value.constant ? &converted.emplace_back(plain(*value.constant)) : nullptr);
     }
     for (const int id : node.outputs) outputs.push_back(state(id).name);
     const auto found = lowerings().find(node.operation.type());

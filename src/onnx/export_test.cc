@@ -48,6 +48,12 @@ Value parameter(const Scope& s, std::string_view name, Shape shape) {
   return s.param(name, std::move(shape), init::constant(0));
 }
 
+Value tokens(const Scope& s, std::initializer_list<std::int64_t> values) {
+  Tensor tensor(DType::kI64, {1, static_cast<std::int64_t>(values.size())});
+  std::ranges::copy(values, tensor.mutable_data<std::int64_t>().begin());
+  return s.graph().constant(tensor);
+}
+
 Value shifted(Value x, int height, int width, int pixels, double gamma = 0.25) {
   return q_shift(x, {.height = height, .width = width, .pixels = pixels, .gamma = gamma});
 }
@@ -112,6 +118,20 @@ std::vector<std::unique_ptr<Case>> all_cases() {
                                {.heads = 2, .kernel_size = 3, .height = 4, .width = 5, .border = border});
     });
   }
+  for (const bool causal : {false, true}) {
+    add("aft without a bias", {2, 7, 6}, [=](Value x, auto&) { return aft(slice(x, 2, 0, 3), x, {}, {causal}); });
+    for (const int window : {0, 3}) {
+      add("aft with a table", {2, 7, 6}, [=](Value x, auto& s) {
+        return aft(weft::tanh(x), x, bias(s, {7 + window, 7 + window}), {.causal = causal, .window = window});
+      });
+    }
+    add("aft with filters", {2, 7, 6}, [=](Value x, auto& s) {
+      return aft(slice(x, 2, 0, 3), x, bias(s, {3, 1, 4}), {causal});
+    });
+  }
+  add("aft on a grid", {2, 12, 6}, [=](Value x, auto& s) {
+    return aft(slice(x, 2, 0, 2), x, bias(s, {1, 3, 3}), {.height = 3, .width = 4});
+  });
   add("pad", {2, 7, 4}, [](Value x, auto&) { return pad(x, -2, 3); });
   add("pad of channels", {2, 7, 4}, [](Value x, auto&) { return pad(x, 2, 1); });
   add("slice", {2, 7, 4}, [](Value x, auto&) { return slice(x, -2, 2, 5); });
@@ -123,6 +143,7 @@ std::vector<std::unique_ptr<Case>> all_cases() {
   add("permute", {2, 3, 4, 5}, [](Value x, auto&) { return permute(x, {0, 3, 1, 2}); });
   add("mean", {2, 3, 4}, [](Value x, auto&) { return mean(x, 1); });
   add("mean from the end", {2, 3, 4}, [](Value x, auto&) { return mean(x, -1); });
+  add("embedding", {5, 3}, [](Value x, const Scope& s) { return embedding(tokens(s, {4, 0, 4, 2}), x); });
   add("patch_embed", {2, 3, 8, 12}, [=](Value x, auto& s) {
     return patch_embed(x, weight(s, {5, 3, 4, 4}), bias(s, {5}), {.patch_h = 4, .patch_w = 4});
   });

@@ -20,6 +20,8 @@ void lower(const Pad& attributes, Lowering& to) {
   to.result("Pad", {to.in(0), to.model().integers(pads)});
 }
 
+void lower(const Embedding&, Lowering& to) { to.result("Gather", {to.in(1), to.in(0)}); }
+
 void lower(const Slice& attributes, Lowering& to) {
   const auto one = [&](std::int64_t value) { return to.model().integers(std::span(&value, 1)); };
   to.result("Slice", {to.in(0), one(attributes.begin), one(attributes.end), one(attributes.axis)});

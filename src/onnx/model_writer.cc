@@ -18,12 +18,16 @@ static_assert(std::endian::native == std::endian::little, "raw_data is little-en
 // Protobuf counts bytes in 31 bits.
 constexpr std::size_t kMaxBytes = std::numeric_limits<std::int32_t>::max();
 
-void set_type(onnx::ValueInfoProto& value, const std::string& name, const Shape& shape) {
+onnx::TensorProto::DataType element_type(DType dtype) {
+  return dtype == DType::kI64 ? onnx::TensorProto::INT64 : onnx::TensorProto::FLOAT;
+}
+
+void set_type(onnx::ValueInfoProto& value, const std::string& name, const TensorType& of) {
   value.set_name(name);
   auto* const type = value.mutable_type()->mutable_tensor_type();
-  type->set_elem_type(onnx::TensorProto::FLOAT);
+  type->set_elem_type(element_type(of.dtype));
   type->mutable_shape();  // there for a scalar, too
-  for (const std::int64_t extent : shape.extents()) type->mutable_shape()->add_dim()->set_dim_value(extent);
+  for (const std::int64_t extent : of.shape.extents()) type->mutable_shape()->add_dim()->set_dim_value(extent);
 }
 
 void set_value(onnx::AttributeProto& attribute, std::int64_t value) {
@@ -79,12 +83,12 @@ ModelWriter::ModelWriter(const std::string& name, const std::map<std::string, st
 
 ModelWriter::~ModelWriter() = default;
 
-void ModelWriter::input(const std::string& name, const Shape& shape) {
-  set_type(*impl_->model.mutable_graph()->add_input(), name, shape);
+void ModelWriter::input(const std::string& name, const TensorType& type) {
+  set_type(*impl_->model.mutable_graph()->add_input(), name, type);
 }
 
 void ModelWriter::output(const std::string& name, const Shape& shape) {
-  set_type(*impl_->model.mutable_graph()->add_output(), name, shape);
+  set_type(*impl_->model.mutable_graph()->add_output(), name, {DType::kF32, shape});
 }
 
 std::string ModelWriter::constant(const std::string& name, const Tensor& values) {
@@ -98,7 +102,7 @@ std::string ModelWriter::constant(const std::string& name, FunctionRef<Tensor()>
   require_room(impl_->bytes, impl_->model.graph().name());
   onnx::TensorProto& tensor = *impl_->model.mutable_graph()->add_initializer();
   tensor.set_name(name);
-  tensor.set_data_type(values.dtype() == DType::kI64 ? onnx::TensorProto::INT64 : onnx::TensorProto::FLOAT);
+  tensor.set_data_type(element_type(values.dtype()));
   for (const std::int64_t extent : values.shape().extents()) tensor.add_dims(extent);
   tensor.set_raw_data(values.raw(), values.bytes());
   return name;

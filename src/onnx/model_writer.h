@@ -27,7 +27,8 @@ class ModelWriter {
   ModelWriter(const ModelWriter&) = delete;
   ModelWriter& operator=(const ModelWriter&) = delete;
 
-  void input(const std::string& name, const Shape& shape);
+  /// f32 or i64.
+  void input(const std::string& name, const TensorType& type);
   void output(const std::string& name, const Shape& shape);
   /// An initializer with these values, f32 or i64. The same name again is the same initializer. Throws UnsupportedError
   /// when the file would pass 2 GiB. Returns the name, as all of these do.

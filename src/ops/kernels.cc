@@ -42,6 +42,7 @@ std::unique_ptr<Kernel> make_kernel(const Operation& operation, const KernelRequ
 std::unique_ptr<Kernel> make_lone_kernel(const Operation& operation, const KernelRequest& request) {
   std::unique_ptr<Kernel> kernel = make_kernel(operation, request);
   if (RowKernel* rows = kernel->by_rows()) rows->prepare_to_run_alone(request);
+  if (PartedKernel* parts = kernel->by_parts()) parts->prepare();
   return kernel;
 }
 

@@ -1,6 +1,7 @@
 // All operators.
 #pragma once
 
+#include "ops/aft/aft.h"
 #include "ops/attention/attention.h"
 #include "ops/batch_norm/batch_norm.h"
 #include "ops/bi_wkv/bi_wkv.h"
@@ -8,6 +9,7 @@
 #include "ops/conv2d/conv2d.h"
 #include "ops/depthwise_conv/depthwise_conv.h"
 #include "ops/elementwise/elementwise.h"
+#include "ops/embedding/embedding.h"
 #include "ops/interpolate/interpolate.h"
 #include "ops/involution/involution.h"
 #include "ops/l2_norm/l2_norm.h"

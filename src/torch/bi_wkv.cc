@@ -131,7 +131,7 @@ at::Tensor bi_wkv(const at::Tensor& k, const at::Tensor& v, const at::Tensor& w,
   return Mixer::apply(k, v, w, u, c10::make_intrusive<Record>(wkv, workers));
 }
 
-at::Tensor lower(const weft::BiWkv& attributes, Inputs in, const Setting& setting) {
+Results lower(const weft::BiWkv& attributes, Inputs in, const Setting& setting) {
   return bi_wkv(in[0], in[1], in[2], in[3], attributes.wkv, setting.workers);
 }
 

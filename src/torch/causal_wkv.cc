@@ -153,8 +153,9 @@ CausalWkvTensors causal_wkv(const Tensor& k, const Tensor& v, const Tensor& w, c
   return {results[0], results[1]};
 }
 
-at::Tensor lower(const weft::CausalWkv&, Inputs in, const Setting& setting) {
-  return causal_wkv(in[0], in[1], in[2], in[3], in[4], setting.workers).y;
+Results lower(const weft::CausalWkv&, Inputs in, const Setting& setting) {
+  const auto [y, next] = causal_wkv(in[0], in[1], in[2], in[3], in[4], setting.workers);
+  return {y, next};
 }
 
 }  // namespace weft::torch_engine

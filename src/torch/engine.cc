@@ -70,7 +70,10 @@ class Engine final : public TorchEngine {
       leaves.push_back(parameters[i]);
       names.push_back(info.name);
     }
-    for (const at::Tensor& leaf : leaves) leaf.requires_grad_();
+    Tensors wanted;  // numbers of tokens have no gradient
+    for (const at::Tensor& leaf : leaves) {
+      if (leaf.is_floating_point()) wanted.push_back(leaf.requires_grad_());
+    }
     const Tensors outputs = executor.forward(in, parameters);
     Tensors roots, root_cotangents;  // without outputs that depend on no leaf
     for (std::size_t i = 0; i < outputs.size(); ++i) {
@@ -82,14 +85,16 @@ class Engine final : public TorchEngine {
       roots.push_back(outputs[i]);
       root_cotangents.push_back(to_torch(cotangents[i], execution_.tensor));
     }
-    Tensors gradients(leaves.size());
-    if (!roots.empty() && !leaves.empty()) {
-      gradients = torch::autograd::grad(roots, leaves, root_cotangents, /*retain_graph=*/false, /*create_graph=*/false,
+    Tensors gradients(wanted.size());
+    if (!roots.empty() && !wanted.empty()) {
+      gradients = torch::autograd::grad(roots, wanted, root_cotangents, /*retain_graph=*/false, /*create_graph=*/false,
                                         /*allow_unused=*/true);
     }
     TorchGradients result{.outputs = from_torch_all(outputs), .inputs = {}, .parameters = {}};
+    auto next = gradients.begin();
     for (std::size_t i = 0; i < leaves.size(); ++i) {
-      Tensor gradient = from_torch(gradients[i].defined() ? gradients[i] : at::zeros_like(leaves[i]));
+      const at::Tensor made = leaves[i].is_floating_point() ? *next++ : at::Tensor();
+      Tensor gradient = from_torch(made.defined() ? made : at::zeros(leaves[i].sizes(), execution_.tensor));
       if (i < in.size()) {
         result.inputs.push_back(std::move(gradient));
       } else {

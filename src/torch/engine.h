@@ -31,8 +31,8 @@ struct TorchOptions {
 };
 
 struct TorchGradients {
-  std::vector<Tensor> outputs;                            // what run() returns
-  std::vector<Tensor> inputs;                             // of every input, in the graph's order
+  std::vector<Tensor> outputs;  // what run() returns
+  std::vector<Tensor> inputs;   // of every input, in the graph's order; zeros of whole numbers
   std::map<std::string, Tensor, std::less<>> parameters;  // but buffers; zeros where no output depends on it
 };
 

@@ -32,9 +32,7 @@ std::vector<const Graph::Node*> needed_nodes(const Graph& graph) {
   for (const Graph::Output& output : graph.outputs()) needed[index(output.value)] = true;
   std::vector<const Graph::Node*> nodes;
   for (auto node = graph.nodes().rbegin(); node != graph.nodes().rend(); ++node) {
-    require<UnsupportedError>(node->outputs.size() == 1, "torch", "{} has {} results, only one is possible",
-                              node->operation.name(), node->outputs.size());
-    if (!needed[index(node->outputs[0])]) continue;
+    if (std::ranges::none_of(node->outputs, [&](int id) { return needed[index(id)]; })) continue;
     nodes.push_back(&*node);
     for (const int id : node->inputs) needed[index(id)] = true;
   }
@@ -138,7 +136,7 @@ void Executor::add_steps(std::span<const Graph::Node* const> nodes, std::span<co
     Step& step = segment.steps.emplace_back();
     step.node = region.nodes[0];
     step.inputs = stage.is_region ? region.inputs : region.nodes[0]->inputs;
-    step.outputs = region.outputs;
+    step.outputs = stage.is_region ? region.outputs : region.nodes[0]->outputs;
     if (!stage.is_region) {
       if (fused) step.entries = entries_at_once(graph_, *step.node, shared, batch);
       continue;
@@ -186,11 +184,14 @@ std::vector<at::Tensor> Executor::forward(std::span<const at::Tensor> inputs,
 }
 
 at::Tensor to_torch(const Tensor& tensor, const at::TensorOptions& options) {
+  const bool whole = tensor.dtype() == DType::kI64;
   const bool wide = c10::typeMetaToScalarType(options.dtype()) == at::kDouble;
-  const Tensor source = tensor.to(wide ? DType::kF64 : DType::kF32);
+  const Tensor source = whole ? tensor : tensor.to(wide ? DType::kF64 : DType::kF32);
   const auto release = [source](void*) {};  // the memory lives as long as this copy
   const at::Tensor same = torch::from_blob(const_cast<std::byte*>(source.raw()), extents(source.shape()), release,
-                                           at::TensorOptions(wide ? at::kDouble : at::kFloat));
+                                           at::TensorOptions(whole  ? at::kLong
+                                                             : wide ? at::kDouble
+                                                                    : at::kFloat));
   return same.to(options.device());
 }
 

@@ -54,7 +54,8 @@ class Executor {
   std::vector<std::vector<int>> dead_;  // by segment: values that none behind it reads
 };
 
-/// Weft's tensor as one of libtorch's: the same memory where the type is right and the device is the CPU.
+/// Weft's tensor as one of libtorch's: the same memory where the type is right and the device is the CPU. Integers stay
+/// integers.
 at::Tensor to_torch(const Tensor& tensor, const at::TensorOptions& options);
 /// A copy, f32 or f64.
 Tensor from_torch(const at::Tensor& tensor);

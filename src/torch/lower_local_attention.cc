@@ -64,7 +64,7 @@ Tensor neighbourhoods(const Tensor& x, const weft::SlidingAttention& a) {
 
 }  // namespace
 
-at::Tensor lower(const weft::WindowAttention& a, Inputs in, const Setting& setting) {
+Results lower(const weft::WindowAttention& a, Inputs in, const Setting& setting) {
   if (setting.out.elements() == 0) return at::zeros(extents(setting.out), in[0].options());
   const std::int64_t head_channels = setting.out[2] / a.heads;
   const auto by_head = [&](const Tensor& x) {  // [B,windows,heads,N,D]
@@ -80,7 +80,7 @@ at::Tensor lower(const weft::WindowAttention& a, Inputs in, const Setting& setti
       .reshape(extents(setting.out));
 }
 
-at::Tensor lower(const weft::SlidingAttention& a, Inputs in, const Setting& setting) {
+Results lower(const weft::SlidingAttention& a, Inputs in, const Setting& setting) {
   if (setting.out.elements() == 0) return at::zeros(extents(setting.out), in[0].options());
   const std::int64_t head_channels = setting.out[2] / a.heads;
   const std::int64_t entries = std::int64_t{a.kernel_size} * a.kernel_size;
@@ -102,7 +102,7 @@ at::Tensor lower(const weft::SlidingAttention& a, Inputs in, const Setting& sett
   return (weights * neighbourhoods(in[2], a)).sum(3).permute({0, 3, 1, 2}).reshape(extents(setting.out));
 }
 
-at::Tensor lower(const weft::L2Norm& norm, Inputs in, const Setting& setting) {
+Results lower(const weft::L2Norm& norm, Inputs in, const Setting& setting) {
   if (setting.out.elements() == 0) return at::zeros(extents(setting.out), in[0].options());
   const Tensor heads = in[0].reshape({-1, setting.out[-1] / norm.heads});
   const Tensor length = heads.norm(2, {1}, /*keepdim=*/true).clamp_min(double{norm.eps});

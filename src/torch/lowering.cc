@@ -79,17 +79,17 @@ struct Shift : public Function<Shift> {
 
 }  // namespace
 
-at::Tensor lower(const weft::Add&, Inputs in, const Setting&) { return in[0] + in[1]; }
-at::Tensor lower(const weft::Mul&, Inputs in, const Setting&) { return in[0] * in[1]; }
-at::Tensor lower(const weft::Scale& scale, Inputs in, const Setting&) { return in[0] * double{scale.factor}; }
-at::Tensor lower(const weft::Lerp&, Inputs in, const Setting&) { return at::lerp(in[1], in[0], in[2]); }
-at::Tensor lower(const weft::Sigmoid&, Inputs in, const Setting&) { return at::sigmoid(in[0]); }
-at::Tensor lower(const weft::Tanh&, Inputs in, const Setting&) { return at::tanh(in[0]); }
-at::Tensor lower(const weft::Relu&, Inputs in, const Setting&) { return at::relu(in[0]); }
-at::Tensor lower(const weft::Silu&, Inputs in, const Setting&) { return at::silu(in[0]); }
-at::Tensor lower(const weft::SquaredRelu&, Inputs in, const Setting&) { return at::square(at::relu(in[0])); }
+Results lower(const weft::Add&, Inputs in, const Setting&) { return in[0] + in[1]; }
+Results lower(const weft::Mul&, Inputs in, const Setting&) { return in[0] * in[1]; }
+Results lower(const weft::Scale& scale, Inputs in, const Setting&) { return in[0] * double{scale.factor}; }
+Results lower(const weft::Lerp&, Inputs in, const Setting&) { return at::lerp(in[1], in[0], in[2]); }
+Results lower(const weft::Sigmoid&, Inputs in, const Setting&) { return at::sigmoid(in[0]); }
+Results lower(const weft::Tanh&, Inputs in, const Setting&) { return at::tanh(in[0]); }
+Results lower(const weft::Relu&, Inputs in, const Setting&) { return at::relu(in[0]); }
+Results lower(const weft::Silu&, Inputs in, const Setting&) { return at::silu(in[0]); }
+Results lower(const weft::SquaredRelu&, Inputs in, const Setting&) { return at::square(at::relu(in[0])); }
 
-at::Tensor lower(const weft::Gelu&, Inputs in, const Setting&) {
+Results lower(const weft::Gelu&, Inputs in, const Setting&) {
   const Tensor y = at::gelu(in[0].contiguous());  // by erf
   // In f32 on the CPU gelu_backward leaves its result as the allocator gave it where the gradient does not lie as x
   // does: libtorch 1.13 to 2.1, https://github.com/pytorch/pytorch/issues/112006.
@@ -97,18 +97,18 @@ at::Tensor lower(const weft::Gelu&, Inputs in, const Setting&) {
   return y;
 }
 
-at::Tensor lower(const weft::Exp&, Inputs in, const Setting&) { return at::exp(in[0]); }
-at::Tensor lower(const weft::Clamp& clamp, Inputs in, const Setting&) {
+Results lower(const weft::Exp&, Inputs in, const Setting&) { return at::exp(in[0]); }
+Results lower(const weft::Clamp& clamp, Inputs in, const Setting&) {
   return at::clamp(in[0], double{clamp.low}, double{clamp.high});
 }
 
-at::Tensor lower(const weft::Linear&, Inputs in, const Setting&) { return affine(in[0], in[1], optional_input(in, 2)); }
+Results lower(const weft::Linear&, Inputs in, const Setting&) { return affine(in[0], in[1], optional_input(in, 2)); }
 
-at::Tensor lower(const weft::LayerNorm& norm, Inputs in, const Setting&) {
+Results lower(const weft::LayerNorm& norm, Inputs in, const Setting&) {
   return at::layer_norm(in[0], in[1].sizes(), in[1], in[2], double{norm.eps});
 }
 
-at::Tensor lower(const weft::BatchNorm& norm, Inputs in, const Setting& setting) {
+Results lower(const weft::BatchNorm& norm, Inputs in, const Setting& setting) {
   const std::int64_t channels = setting.out[-1];
   const Tensor rows = in[0].reshape({row_count(setting.out), channels});
   const bool of_batch = in.size() == 3;
@@ -118,19 +118,19 @@ at::Tensor lower(const weft::BatchNorm& norm, Inputs in, const Setting& setting)
 }
 
 // Nothing is differentiated by them.
-at::Tensor lower(const weft::BatchMoments&, Inputs in, const Setting&) {
+Results lower(const weft::BatchMoments&, Inputs in, const Setting&) {
   const torch::NoGradGuard no_gradients;
   const auto [variance, mean] =
       at::var_mean(in[0].reshape({-1, in[0].size(-1)}), at::IntArrayRef{0}, /*unbiased=*/true);
   return at::stack({mean, variance});
 }
 
-at::Tensor lower(const weft::Conv2d& conv, Inputs in, const Setting&) {
+Results lower(const weft::Conv2d& conv, Inputs in, const Setting&) {
   return convolve(in[0], in[1], optional_input(in, 2), conv.stride, conv.padding, 1);
 }
 
 // Where each picture has kernels of its own, channels of all pictures are those of one.
-at::Tensor lower(const weft::DepthwiseConv& conv, Inputs in, const Setting& setting) {
+Results lower(const weft::DepthwiseConv& conv, Inputs in, const Setting& setting) {
   const std::int64_t groups = in[0].size(3);
   if (in[1].size(0) == groups && in[1].size(1) == 1) {
     return convolve(in[0], in[1], optional_input(in, 2), 1, conv.padding, groups);
@@ -145,7 +145,7 @@ at::Tensor lower(const weft::DepthwiseConv& conv, Inputs in, const Setting& sett
 }
 
 // Tap by tap: the grid, shifted, times the weights of that tap. Autograd keeps views only.
-at::Tensor lower(const weft::Involution& op, Inputs in, const Setting& setting) {
+Results lower(const weft::Involution& op, Inputs in, const Setting& setting) {
   const Tensor& x = in[0];
   const std::int64_t k = op.kernel_size;
   const std::int64_t groups = in[1].size(3) / op.taps();
@@ -163,7 +163,7 @@ at::Tensor lower(const weft::Involution& op, Inputs in, const Setting& setting) 
   return sum.reshape(extents(setting.out));
 }
 
-at::Tensor lower(const weft::Attention& attention, Inputs in, const Setting& setting) {
+Results lower(const weft::Attention& attention, Inputs in, const Setting& setting) {
   const std::int64_t head_channels = setting.out[2] / attention.heads;
   const auto by_head = [&](const Tensor& x) {  // [B,T,C] → [B,heads,T,D]
     return x.reshape({x.size(0), x.size(1), attention.heads, head_channels}).transpose(1, 2);
@@ -174,7 +174,7 @@ at::Tensor lower(const weft::Attention& attention, Inputs in, const Setting& set
   return at::matmul(weights, by_head(in[2])).transpose(1, 2).reshape(extents(setting.out));
 }
 
-at::Tensor lower(const weft::PatchEmbed& patch, Inputs in, const Setting& setting) {
+Results lower(const weft::PatchEmbed& patch, Inputs in, const Setting& setting) {
   const std::int64_t rows = patch.patch_h;
   const std::int64_t columns = patch.patch_w;
   const auto up = [](std::int64_t extent, std::int64_t side) { return (extent + side - 1) / side; };
@@ -190,13 +190,13 @@ at::Tensor lower(const weft::PatchEmbed& patch, Inputs in, const Setting& settin
   return affine(patches, in[1].reshape({setting.out[2], pixels}), optional_input(in, 2));
 }
 
-at::Tensor lower(const weft::QShift& q, Inputs in, const Setting&) { return Shift::apply(in[0], q); }
+Results lower(const weft::QShift& q, Inputs in, const Setting&) { return Shift::apply(in[0], q); }
 
-at::Tensor lower(const weft::TokenShift&, Inputs in, const Setting& setting) {
+Results lower(const weft::TokenShift&, Inputs in, const Setting& setting) {
   return at::cat({in[1].unsqueeze(1), in[0]}, 1).narrow(1, 0, setting.out[1]);
 }
 
-at::Tensor lower(const weft::Rotary&, Inputs in, const Setting& setting) {
+Results lower(const weft::Rotary&, Inputs in, const Setting& setting) {
   const Tensor& x = in[0];
   const std::int64_t head_channels = in[1].size(0);
   const Tensor positions = at::arange(x.size(1), in[1].options().dtype(at::kDouble));
@@ -208,25 +208,23 @@ at::Tensor lower(const weft::Rotary&, Inputs in, const Setting& setting) {
       .reshape(extents(setting.out));
 }
 
-at::Tensor lower(const weft::Reshape&, Inputs in, const Setting& setting) {
-  return in[0].reshape(extents(setting.out));
-}
+Results lower(const weft::Reshape&, Inputs in, const Setting& setting) { return in[0].reshape(extents(setting.out)); }
 
-at::Tensor lower(const weft::Permute& permute, Inputs in, const Setting&) {
+Results lower(const weft::Permute& permute, Inputs in, const Setting&) {
   return in[0].permute(std::vector<std::int64_t>(permute.order.begin(), permute.order.end()));
 }
 
-at::Tensor lower(const weft::Pad& pad, Inputs in, const Setting& setting) {
+Results lower(const weft::Pad& pad, Inputs in, const Setting& setting) {
   std::vector<std::int64_t> sizes = in[0].sizes().vec();
   sizes[static_cast<std::size_t>(pad.axis < 0 ? pad.axis + setting.out.rank() : pad.axis)] = pad.count;
   return at::cat({in[0], at::zeros(sizes, in[0].options())}, pad.axis);
 }
 
-at::Tensor lower(const weft::Slice& slice, Inputs in, const Setting&) {
+Results lower(const weft::Slice& slice, Inputs in, const Setting&) {
   return in[0].slice(slice.axis, slice.begin, slice.end);
 }
 
-at::Tensor lower(const weft::Concat& concat, Inputs in, const Setting& setting) {
+Results lower(const weft::Concat& concat, Inputs in, const Setting& setting) {
   std::vector<Tensor> parts;
   for (const Tensor& part : in) {
     std::vector<std::int64_t> sizes = part.sizes().vec();
@@ -236,9 +234,11 @@ at::Tensor lower(const weft::Concat& concat, Inputs in, const Setting& setting) 
   return at::cat(parts, concat.axis);
 }
 
-at::Tensor lower(const weft::Mean& mean, Inputs in, const Setting&) { return in[0].mean(mean.axis); }
+Results lower(const weft::Embedding&, Inputs in, const Setting&) { return at::embedding(in[1], in[0]); }
 
-at::Tensor lower(const weft::Interpolate& interpolate, Inputs in, const Setting& setting) {
+Results lower(const weft::Mean& mean, Inputs in, const Setting&) { return in[0].mean(mean.axis); }
+
+Results lower(const weft::Interpolate& interpolate, Inputs in, const Setting& setting) {
   if (setting.out.elements() == 0) return at::zeros(extents(setting.out), in[0].options());  // refused by libtorch
   const Tensor x = in[0].permute({0, 3, 1, 2});
   const std::array<std::int64_t, 2> size{interpolate.out_h, interpolate.out_w};

@@ -7,8 +7,11 @@
 
 #include <torch/torch.h>
 
+#include <initializer_list>
 #include <memory>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "core/threads.h"
 #include "ops/ops.h"
@@ -19,12 +22,18 @@ using Inputs = std::span<const at::Tensor>;
 
 /// What else a lowering is told.
 struct Setting {
-  const Shape& out;  // the result's shape
+  const Shape& out;  // the (first) result's shape
   const std::shared_ptr<const Workers>& workers;
 };
 
-#define WEFT_OP(Attributes, room) \
-  at::Tensor lower(const weft::Attributes& attributes, Inputs in, const Setting& setting);
+/// What a lowering gives: one tensor, or one for each of the operator's results.
+struct Results {
+  Results(at::Tensor one) : tensors{std::move(one)} {}  // NOLINT(google-explicit-constructor): nearly all have one
+  Results(std::initializer_list<at::Tensor> several) : tensors(several) {}
+  std::vector<at::Tensor> tensors;
+};
+
+#define WEFT_OP(Attributes, room) Results lower(const weft::Attributes& attributes, Inputs in, const Setting& setting);
 #include "ops/ops.def"
 #undef WEFT_OP
 

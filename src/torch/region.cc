@@ -175,11 +175,12 @@ RegionNodes make_region(std::vector<const Graph::Node*> nodes, std::span<const i
       ++within[id];
       if (!made.contains(id) && seen.insert(id).second) region.inputs.push_back(id);
     }
-    made.insert(node->outputs[0]);
+    made.insert(node->outputs.begin(), node->outputs.end());
   }
   for (const Graph::Node* node : region.nodes) {
-    const int id = node->outputs[0];
-    if (uses[index(id)] > within[id]) region.outputs.push_back(id);
+    for (const int id : node->outputs) {
+      if (uses[index(id)] > within[id]) region.outputs.push_back(id);
+    }
   }
   return region;
 }

@@ -17,11 +17,11 @@ using torch::autograd::Function;
 using torch::autograd::variable_list;
 
 template <class A>
-Tensor lower_as(const Operation& operation, Inputs in, const Setting& setting) {
+Results lower_as(const Operation& operation, Inputs in, const Setting& setting) {
   return lower(*operation.as<A>(), in, setting);
 }
 
-using Lower = Tensor (*)(const Operation&, Inputs, const Setting&);
+using Lower = Results (*)(const Operation&, Inputs, const Setting&);
 
 Lower lowering_of(const Operation& operation) {
   static const std::unordered_map<std::type_index, Lower> table = {
@@ -40,22 +40,24 @@ bool multiplies(const Operation& operation) {
   return operation.as<Linear>() || operation.as<PatchEmbed>() || operation.as<Attention>();
 }
 
-Tensor run_node(const Operation& operation, Inputs in, const Setting& setting, bool bf16) {
-  if (!bf16 || !multiplies(operation)) return lowering_of(operation)(operation, in, setting);
+variable_list run_node(const Operation& operation, Inputs in, const Setting& setting, bool bf16) {
+  if (!bf16 || !multiplies(operation)) return lowering_of(operation)(operation, in, setting).tensors;
   variable_list rounded;
   for (const Tensor& tensor : in) rounded.push_back(tensor.to(at::kBFloat16));
-  return lowering_of(operation)(operation, rounded, setting).to(at::kFloat);
+  variable_list results = lowering_of(operation)(operation, rounded, setting).tensors;
+  for (Tensor& result : results) result = result.to(at::kFloat);
+  return results;
 }
 
 variable_list run_step(const Step& step, const variable_list& in, const Setting& setting, bool bf16) {
   if (step.region) return step.region->forward(in);
   const Operation& operation = step.node->operation;
-  if (step.entries == 0) return {run_node(operation, in, setting, bf16)};
+  if (step.entries == 0) return run_node(operation, in, setting, bf16);
   const auto part = [operation, whole = setting.out, workers = setting.workers, bf16](Inputs of) {
     std::vector<std::int64_t> sizes(whole.extents().begin(), whole.extents().end());
     sizes[0] = of[0].size(0);
     const Shape out(std::move(sizes));
-    return run_node(operation, of, {.out = out, .workers = workers}, bf16);
+    return run_node(operation, of, {.out = out, .workers = workers}, bf16)[0];
   };
   return {run_by_entries({.run = part, .out = setting.out, .entries = step.entries, .workers = setting.workers}, in)};
 }

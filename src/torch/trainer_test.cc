@@ -249,7 +249,7 @@ struct Real {
 
   std::unique_ptr<Graph> graph(const Shape& shape, bool training) const {
     auto graph = std::make_unique<Graph>("model", training);
-    const ModelValues values = architecture->build(*graph, graph->input("image", {DType::kF32, shape}), {});
+    const ModelValues values = architecture->pictures()->build(*graph, graph->input("image", {DType::kF32, shape}), {});
     graph->output("logits", *values.logits);
     return graph;
   }
@@ -338,7 +338,7 @@ TEST(Trainer, LogitsAreTheModelsOwn) {
   const Tensor images = real.batch(3, 2).images;  // another batch size than it trains with
   const Tensor got = trainer->logits(images);
   Graph plain("model");
-  const ModelValues values = real.architecture->build(plain, plain.input("image", {DType::kF32, images.shape()}), {});
+  const ModelValues values = real.architecture->pictures()->build(plain, plain.input("image", {DType::kF32, images.shape()}), {});
   plain.output("logits", *values.logits);
   const Tensor want = evaluate_reference(plain, trainer->weights(), std::array{images})[0];
   for (std::size_t i = 0; i < 8; ++i) {

@@ -72,7 +72,7 @@ double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t 
 std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& images, bool training) {
   auto graph = std::make_unique<Graph>(std::string(architecture.family()), training);
   const Value input = graph->input("image", {DType::kF32, images});
-  const ModelValues values = architecture.build(*graph, input, {});
+  const ModelValues values = require_pictures(architecture).build(*graph, input, {});
   require<UnsupportedError>(values.logits.has_value(), "train", "the model is a bare backbone; give it a head");
   graph->output("logits", *values.logits);
   return graph;

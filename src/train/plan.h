@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "data/random.h"
+#include "core/random.h"
 #include "models/architecture.h"
 #include "torch/trainer.h"
 #include "train/config.h"
@@ -19,7 +19,8 @@ namespace weft {
 double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t warmup, std::int64_t steps);
 
 /// The graph to train an architecture on images of a shape. Throws UnsupportedError for a bare backbone.
-std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& images, bool training = true);
+std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& images,
+                                      bool training = true);
 
 /// 0 for what lies before the blocks (embedding, positions, tokens), 1 + i for block i, 1 + depth for what follows
 /// (final norm, head): of each parameter of the graph, in its order.

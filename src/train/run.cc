@@ -100,9 +100,9 @@ class Run {
     if (val_) check_classes();
     model_ = starting_model(config_, *data_);
     agree();
-    const Shape images = {config_.batch, model_.architecture->in_channels(), model_.preprocess.crop,
-                          model_.preprocess.crop};
-    graph_ = training_graph(*model_.architecture, images);
+    const PictureArchitecture& architecture = require_pictures(*model_.architecture);
+    const Shape images = {config_.batch, architecture.in_channels(), model_.preprocess.crop, model_.preprocess.crop};
+    graph_ = training_graph(architecture, images);
     trainer_ = make_trainer(
         {.torch = {.cuda = options_.cuda,
                    .cuda_device = options_.cuda_device,
@@ -115,8 +115,8 @@ class Run {
          .clip_norm = config_.clip,
          .ema = config_.ema,
          .processes = processes_},
-        {.graph = [architecture = model_.architecture](
-                      const Shape& shape, bool training) { return training_graph(*architecture, shape, training); },
+        {.graph = [own = model_.architecture](
+                      const Shape& shape, bool training) { return training_graph(*own, shape, training); },
          .images = images,
          .parameters = plan_parameters(*graph_, *model_.architecture, config_),
          .weights = model_.weights});

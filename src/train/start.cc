@@ -46,13 +46,8 @@ ModelData fresh_model(const TrainConfig& config, int classes) {
   return data;
 }
 
-std::unique_ptr<Graph> native_graph(const Architecture& architecture) {
-  const auto [height, width] = architecture.native_size();
-  return training_graph(architecture, {1, architecture.in_channels(), height, width}, /*training=*/false);
-}
-
 // Of each parameter whether it has a row for each class: another number of classes gives it another shape.
-std::vector<bool> rows_are_classes(const Graph& graph, const Architecture& architecture) {
+std::vector<bool> rows_are_classes(const Graph& graph, const PictureArchitecture& architecture) {
   Json other = architecture.config();
   other["num_classes"] = architecture.classes() + 1;
   const auto wider = native_graph(*find_family(architecture.family()).configure(other));
@@ -66,7 +61,7 @@ std::vector<bool> rows_are_classes(const Graph& graph, const Architecture& archi
 // Weights of the file wherever they fit; a head for other classes starts anew.
 ModelData model_from_file(const TrainConfig& config, const Dataset& dataset) {
   ModelData data = read_model_file(config.from, {});
-  const int old_classes = data.architecture->classes();
+  const int old_classes = require_pictures(*data.architecture).classes();
   const bool same_classes =
       old_classes == dataset.classes() && (data.labels.empty() || data.labels == dataset.class_names());
   Json model = data.architecture->config();
@@ -74,7 +69,7 @@ ModelData model_from_file(const TrainConfig& config, const Dataset& dataset) {
   model["num_classes"] = dataset.classes();
   data.architecture = find_family(data.architecture->family()).configure(model);
   const auto graph = native_graph(*data.architecture);
-  const std::vector<bool> of_classes = rows_are_classes(*graph, *data.architecture);
+  const std::vector<bool> of_classes = rows_are_classes(*graph, require_pictures(*data.architecture));
   Weights weights = initial_weights(*data.architecture, config.seed);
   std::string wrong;
   for (std::size_t i = 0; i < of_classes.size(); ++i) {
@@ -108,9 +103,9 @@ DType dtype_of(WeightDType weights) {
 
 ModelData starting_model(const TrainConfig& config, const Dataset& dataset) {
   ModelData data = config.from.empty() ? fresh_model(config, dataset.classes()) : model_from_file(config, dataset);
-  require<ConfigError>(data.architecture->classes() == dataset.classes(), "train",
-                       "the model has {} classes, {} has {}", data.architecture->classes(), dataset.name(),
-                       dataset.classes());
+  const int classes = require_pictures(*data.architecture).classes();
+  require<ConfigError>(classes == dataset.classes(), "train", "the model has {} classes, {} has {}", classes,
+                       dataset.name(), dataset.classes());
   data.labels = dataset.class_names();
   data.findings.clear();
   check_weights(data, config.from.empty() ? config.model : config.from);

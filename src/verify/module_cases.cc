@@ -8,46 +8,13 @@
 #include "models/dwnet/dynamic_conv.h"
 #include "models/rmt/rmt.h"
 #include "ops/ops.h"
+#include "verify/module.h"
 
 namespace weft {
 namespace {
 
-constexpr std::int64_t kMostExtent = 65536;
 // Of what a case shows as a whole matrix, on each side of it.
 constexpr std::int64_t kMostShown = 4096;
-
-// What a builder is given.
-struct Module {
-  Graph& graph;
-  const Json& config;
-  std::map<std::string, Value> inputs;
-
-  Value input(const std::string& name) const {
-    const auto found = inputs.find(name);
-    require<IoError>(found != inputs.end(), graph.name(), "the case has no input {}", name);
-    return found->second;
-  }
-  // A whole number of `least` … 65536: no product of three overflows.
-  int option(const char* name, int least = 1) const {
-    const Json& value = config.at(name);
-    require<ConfigError>(value.is_number_integer() && value >= least && value <= kMostExtent, graph.name(),
-                         "{} must be a whole number of {} … {}, got {}", name, least, kMostExtent, value.dump());
-    return value.get<int>();
-  }
-  // An input [B,C,H,W] or [B,H,W,C].
-  Value map(const std::string& name) const {
-    const Value x = input(name);
-    const Shape& shape = x.shape();
-    require<ShapeError>(shape.rank() == 4 && shape.elements() > 0 && std::ranges::max(shape.extents()) <= kMostExtent,
-                        graph.name(), "{} must have four axes of 1 … {}, got {}", name, kMostExtent, shape);
-    return x;
-  }
-  Value param(std::string_view name, Shape shape) const {
-    return Scope(graph).param(name, std::move(shape), init::constant(0));
-  }
-  // Outputs are y0, y1, … in the order of these calls.
-  void output(Value y) const { graph.output(fmt::format("y{}", graph.outputs().size()), y); }
-};
 
 Tensor identity(std::int64_t n, Shape shape) {
   Tensor tensor = Tensor::zeros({DType::kF32, std::move(shape)});
@@ -207,6 +174,10 @@ constexpr std::array kModules{
     Entry{"local-attention-op", "kernel_size", local_attention_sliding},
     Entry{"ddw-op", nullptr, dynamic_convolution},
     Entry{"iddw-op", nullptr, inhomogeneous_convolution},
+    Entry{"aft", "d_model", aft_with_table},
+    Entry{"aft", "position_bias_dim", aft_with_factors},
+    Entry{"aft", "ndim", aft_with_filters},
+    Entry{"aft", "max_seqlen", aft_simple},
 };
 
 }  // namespace

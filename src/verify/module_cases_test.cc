@@ -32,6 +32,17 @@ INSTANTIATE_TEST_SUITE_P(Cases, LocalAttentionGolden,
                          ::testing::Values("local-attention-op-window", "local-attention-op-sliding"),
                          testing::case_name);
 
+// In fewer bits as well: of attention free attention the projections alone are rounded.
+class AftGolden : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(AftGolden, EqualsTheFormula) { testing::expect_equals_official(GetParam(), 2); }
+
+INSTANTIATE_TEST_SUITE_P(Cases, AftGolden,
+                         ::testing::Values("aft-full", "aft-full-causal", "aft-simple", "aft-simple-causal",
+                                           "aft-local", "aft-local-causal", "aft-factorized", "aft-factorized-causal",
+                                           "aft-conv", "aft-conv-causal", "aft-conv2d"),
+                         testing::case_name);
+
 // What a reader of the file gets for one altered option of a case, "no error" for none.
 std::string error_with(const std::string& name, const char* option, const Json& value) {
   Json meta = Json::parse(std::ifstream(testing::golden(name) / "meta.json"));
@@ -58,6 +69,10 @@ TEST(Modules, RefuseOptionsThatMakeNone) {
       {"local-attention-op-sliding", {"kernel_size", "num_heads"}},
       {"ddw-op-k7", {"kernel_size", "reduction"}},
       {"iddw-op-k7", {"kernel_size", "group_channels"}},
+      {"aft-local", {"d_model", "seq_len", "local_window_size", "causal", "bias"}},
+      {"aft-factorized", {"hidden_dim", "max_seq_len", "position_bias_dim", "local_window_size", "causal"}},
+      {"aft-conv2d", {"dim", "heads", "window", "ndim", "causal"}},
+      {"aft-simple", {"hidden_dim", "causal"}},
   };
   for (const auto& [name, options] : cases) {
     for (const char* option : options) {

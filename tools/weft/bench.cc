@@ -132,8 +132,8 @@ Groups groups_of(const Options& o) {
     std::vector<Size> its_sizes = sizes;
     const bool file = is_file(model);
     if (its_sizes.empty()) {
-      its_sizes.push_back(
-          usual_size(file ? *load_model(model, load).data().architecture : *configure_preset(model, load)));
+      its_sizes.push_back(usual_size(
+          require_pictures(file ? *load_model(model, load).data().architecture : *configure_preset(model, load))));
     }
     for (const Size& size : its_sizes) {
       for (const int batch : batches) {

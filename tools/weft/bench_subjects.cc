@@ -113,7 +113,7 @@ BenchFacts BenchFacts::from_json(const Json& json) {
 
 BenchGraph bench_graph(const BenchCase& c) {
   Model model = load_or_create(c.model, for_size(c.model, c.load, c.size));
-  const Architecture& architecture = *model.data().architecture;
+  const PictureArchitecture& architecture = require_pictures(*model.data().architecture);
   Shape shape{c.batch, architecture.in_channels(), c.size.height, c.size.width};
   auto graph = build_graph(architecture, shape, std::array{architecture.depth() - 1});
   const Shape& map = graph->value(graph->outputs()[0].value).type.shape;

@@ -90,7 +90,7 @@ std::string dtype_note(DType dtype);
 std::array<float, 3> parse_triple(std::string_view text, std::string_view option);
 
 /// The size that an architecture's published figures are for; where there are none, the one that it was made for.
-Size usual_size(const Architecture& architecture);
+Size usual_size(const PictureArchitecture& architecture);
 /// "224" or "480x640" (height first), sides of 1 … 65536. Throws UsageError.
 Size parse_size(std::string_view text, std::string_view option);
 

@@ -63,7 +63,7 @@ int run(const Options& o) {
     throw IoError(fmt::format("{}: exists already; --force overwrites it", o.out));
   }
   const Model model = load_or_create(o.model, for_size(o.model, o.load.options(), given_size(o.size)));
-  const Architecture& architecture = *model.data().architecture;
+  const PictureArchitecture& architecture = require_pictures(*model.data().architecture);
   const Size size = given_size(o.size).value_or(usual_size(architecture));
   const Shape input{o.batch, architecture.in_channels(), size.height, size.width};
   const auto graph = build_graph(architecture, input, resolve_layers(architecture, layers_of(o)));

@@ -29,7 +29,8 @@ void declare(CLI::App& app, Options& o) {
   o.load.declare(app);
   declare_json(app, o.json);
   app.footer(
-      "Counts are for one picture. A multiply-accumulate is one multiplication and one addition. Activations are what\n"
+      "Counts are for one picture, or for one token of a text. A multiply-accumulate is one multiplication and one "
+      "addition. Activations are what\n"
       "is alive at once when operations run one by one; `weft bench` tells what the engine really takes.\n"
       "Repeated layers are told once, as layers.1 … layers.11; JSON lists every one.\n\n"
       "Examples:\n"
@@ -98,42 +99,59 @@ Json parts_to_json(const std::vector<Part>& parts) {
   return list;
 }
 
+// What a recurrent model carries from token to token.
+std::int64_t state_bytes(const Graph& graph) {
+  std::int64_t bytes = 0;
+  for (const Graph::State& state : graph.states()) bytes += static_cast<std::int64_t>(state.empty.bytes());
+  return bytes;
+}
+
 int run(const Options& o) {
   const Subject subject = find_subject(o);
   const Architecture& a = *subject.architecture;
   const Family& family = find_family(a.family());
-  const Size size = given_size(o.size).value_or(usual_size(a));
-  const auto graph = build_graph(a, {1, a.in_channels(), size.height, size.width}, {});
+  const PictureArchitecture* const pictures = a.pictures();
+  const Size size = pictures ? given_size(o.size).value_or(usual_size(*pictures)) : Size{};
+  if (!pictures && !o.size.empty()) fail_usage("--size is for models that read pictures; {} reads text", a.family());
+  const auto graph = pictures ? build_graph(a, {1, pictures->in_channels(), size.height, size.width}, {})
+                              : build_language_graph(*a.language(), 1, 1, LogitsOf::kLast);
   const std::vector<Part> parts = parts_of(*graph);
   const std::int64_t parameters = graph->parameter_count();
   const std::int64_t macs = graph->macs();
   const std::int64_t live = live_bytes(*graph);
   if (o.json) {
-    Json json = {{"model", o.model},
-                 {"family", a.family()},
-                 {"paper", family.paper},
-                 {"parameters", parameters},
-                 {"size", {size.height, size.width}},
-                 {"macs", macs},
-                 {"weight_bytes_f32", 4 * parameters},
-                 {"activation_bytes", live},
-                 {"depth", a.depth()},
-                 {"classes", a.classes()},
-                 {"layers", parts_to_json(parts)},
+    Json json = {{"model", o.model},         {"family", a.family()}, {"paper", family.paper},
+                 {"parameters", parameters}, {"macs", macs},         {"weight_bytes_f32", 4 * parameters},
+                 {"activation_bytes", live}, {"depth", a.depth()},   {"layers", parts_to_json(parts)},
                  {"config", a.config()}};
+    if (pictures) {
+      json["size"] = {size.height, size.width};
+      json["classes"] = pictures->classes();
+    } else {
+      json["vocab_size"] = a.language()->vocab_size();
+      json["state_bytes"] = state_bytes(*graph);
+    }
     if (subject.weight_bytes > 0) json["weight_bytes_in_file"] = subject.weight_bytes;
     print_json(json);
     return kOk;
   }
   fmt::print("{}: {}, {}\n\n", one_line(o.model), family.title, family.paper);
   fmt::print("  {:<14}{}\n", "parameters", grouped(parameters));
-  fmt::print("  {:<14}{} at {}x{} ({})\n", "MACs", si(double(macs)), size.height, size.width, grouped(macs));
+  const std::string each = pictures ? fmt::format("at {}x{}", size.height, size.width) : "a token";
+  fmt::print("  {:<14}{} {} ({})\n", "MACs", si(double(macs)), each, grouped(macs));
   fmt::print("  {:<14}{} as f32", "weights", bytes_text(4 * double(parameters)));
   if (subject.weight_bytes > 0) {
     fmt::print(", {} in the file ({})", bytes_text(double(subject.weight_bytes)), subject.weight_types);
   }
-  fmt::print("\n  {:<14}{} at once, for one picture\n", "activations", bytes_text(double(live)));
-  fmt::print("  {:<14}{}\n", "classes", a.classes() > 0 ? grouped(a.classes()) : "none: a bare backbone");
+  fmt::print("\n  {:<14}{} at once, for one {}\n", "activations", bytes_text(double(live)),
+             pictures ? "picture" : "token");
+  if (pictures) {
+    fmt::print("  {:<14}{}\n", "classes",
+               pictures->classes() > 0 ? grouped(pictures->classes()) : "none: a bare backbone");
+  } else {
+    fmt::print("  {:<14}{} of a text, whatever its length\n", "state", bytes_text(double(state_bytes(*graph))));
+    fmt::print("  {:<14}{} tokens\n", "vocabulary", grouped(a.language()->vocab_size()));
+  }
   print_table(parts);
   fmt::print("\n  {:<38}{:>14}{:>12}\n", "total", grouped(parameters), si(double(macs)));
   fmt::print("\n  configuration\n");

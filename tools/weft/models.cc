@@ -13,7 +13,8 @@ struct Options {
 void declare(CLI::App& app, Options& o) {
   declare_json(app, o.json);
   app.footer(
-      "JSON, per preset: {\"name\", \"family\", \"summary\", \"parameters\", \"size\": [H,W], \"macs\"}.\n\n"
+      "JSON, per preset: {\"name\", \"family\", \"summary\", \"parameters\", \"macs\", \"size\": [H,W] of those that "
+      "read pictures}.\n\n"
       "Examples:\n"
       "  weft models\n"
       "  weft models --json | jq -r .name");
@@ -24,18 +25,21 @@ int run(const Options& o) {
     if (!o.json) fmt::print("{} ({}): {}\n", family.name, family.title, family.paper);
     for (const Preset& preset : family.presets) {
       const auto architecture = family.configure(preset.config);
-      const auto [height, width] = usual_size(*architecture);
-      const auto graph = build_graph(*architecture, {1, architecture->in_channels(), height, width}, {});
+      const PictureArchitecture* const pictures = architecture->pictures();
+      const Size size = pictures ? usual_size(*pictures) : Size{};
+      const auto graph = pictures ? build_graph(*pictures, {1, pictures->in_channels(), size.height, size.width}, {})
+                                  : native_graph(*architecture);
       if (o.json) {
-        print_json({{"name", preset.name},
-                    {"family", family.name},
-                    {"summary", preset.summary},
-                    {"parameters", graph->parameter_count()},
-                    {"size", {height, width}},
-                    {"macs", graph->macs()}});
+        Json json = {{"name", preset.name},
+                     {"family", family.name},
+                     {"summary", preset.summary},
+                     {"parameters", graph->parameter_count()},
+                     {"macs", graph->macs()}};
+        if (pictures) json["size"] = {size.height, size.width};
+        print_json(json);
       } else {
-        fmt::print("  {:<34}{:>12} parameters{:>12}MACs at {}x{}\n", preset.name, grouped(graph->parameter_count()),
-                   si(double(graph->macs())), height, width);
+        fmt::print("  {:<34}{:>14} parameters{:>12}MACs {}\n", preset.name, grouped(graph->parameter_count()),
+                   si(double(graph->macs())), pictures ? fmt::format("at {}x{}", size.height, size.width) : "a token");
       }
     }
   }

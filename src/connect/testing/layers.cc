@@ -99,6 +99,18 @@ const std::map<std::string, std::function<Value(Value, Maker&)>> kLayers = {
      [](Value x, Maker& make) {
        return token_shift(tokens(x), make.of(Tensor::zeros({DType::kF32, {1, kChannels}})));
      }},
+    {"AFT",
+     [](Value x, Maker& make) {
+       const Value k = make.project(tokens(x), kChannels);
+       const Value v = make.project(tokens(x), kChannels);
+       return aft(k, v, make({kTokens, kTokens}), {});
+     }},
+    {"causal AFT",
+     [](Value x, Maker& make) {
+       const Value k = make.project(tokens(x), kHeads);  // a key for all channels of a head
+       const Value v = make.project(tokens(x), kChannels);
+       return aft(k, v, make({kHeads, 1, 5}), {.causal = true});
+     }},
     {"q_shift",
      [](Value x, Maker&) { return q_shift(tokens(x), QShift{.height = kHeight, .width = kWidth, .pixels = 1}); }},
     {"attention",

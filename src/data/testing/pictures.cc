@@ -1,6 +1,6 @@
 #include "data/testing/pictures.h"
 
-#include "data/random.h"
+#include "core/random.h"
 
 namespace weft::testing {
 

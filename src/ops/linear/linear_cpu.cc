@@ -34,30 +34,43 @@ class LinearDecoder final : public RowKernel {
   RowOutput output_;
 };
 
+std::shared_ptr<onednn::Product> make_product(const KernelRequest& request) {
+  const Tensor* const bias = request.in.size() == 3 ? request.constants[2] : nullptr;
+  return std::make_shared<onednn::Product>(*request.constants[1], bias, request.precision, *request.packs);
+}
+
+std::unique_ptr<RowKernel> make_decoder_of(const std::shared_ptr<onednn::Product>& product, std::int64_t rows) {
+  if (product->precision() != DType::kI8) return nullptr;
+  return std::make_unique<LinearDecoder>(product, rows);
+}
+
+// What a product does to its result in passing.
+class ProductOutput {
+ public:
+  bool absorb(onednn::Product& product, Activation activation) {
+    if (product.precision() == DType::kI8 || activation_ != Activation::kNone) return false;
+    product.set_activation(activation_ = activation);
+    return true;
+  }
+  static bool encode(onednn::Product& product, DType encoding) {
+    if (encoding != DType::kBF16 || product.precision() != encoding) return false;
+    product.set_output(encoding);
+    return true;
+  }
+
+ private:
+  Activation activation_ = Activation::kNone;
+};
+
 class LinearKernel final : public RowKernel {
  public:
-  LinearKernel(const KernelRequest& request, std::int64_t rows)
-      : rows_(rows),
-        product_(std::make_shared<onednn::Product>(*request.constants[1],
-                                                   request.in.size() == 3 ? request.constants[2] : nullptr,
-                                                   request.precision, *request.packs)) {}
+  LinearKernel(const KernelRequest& request, std::int64_t rows) : rows_(rows), product_(make_product(request)) {}
 
   std::string_view name() const override { return "onednn:linear"; }
   DType encoding(int i) const override { return i == 0 ? product_->precision() : DType::kF32; }
-  bool absorb(Activation activation) override {
-    if (product_->precision() == DType::kI8 || activation_ != Activation::kNone) return false;
-    product_->set_activation(activation_ = activation);
-    return true;
-  }
-  bool encode_output(DType encoding) override {
-    if (encoding != DType::kBF16 || product_->precision() != encoding) return false;
-    product_->set_output(encoding);
-    return true;
-  }
-  std::unique_ptr<RowKernel> make_decoder() override {
-    if (product_->precision() != DType::kI8) return nullptr;
-    return std::make_unique<LinearDecoder>(product_, rows_);
-  }
+  bool absorb(Activation activation) override { return output_.absorb(*product_, activation); }
+  bool encode_output(DType encoding) override { return output_.encode(*product_, encoding); }
+  std::unique_ptr<RowKernel> make_decoder() override { return make_decoder_of(product_, rows_); }
 
   std::int64_t rows() const override { return rows_; }
   bool reads_by_rows(int i) const override { return i == 0; }
@@ -72,8 +85,43 @@ class LinearKernel final : public RowKernel {
  private:
   std::int64_t rows_;
   std::shared_ptr<onednn::Product> product_;
-  Activation activation_ = Activation::kNone;
+  ProductOutput output_;
 };
+
+// Few rows: columns on several threads, since what takes time is to read the weights.
+class FewRowsKernel final : public PartedKernel {
+ public:
+  FewRowsKernel(const KernelRequest& request, std::int64_t rows)
+      : rows_(rows), threads_(request.threads), product_(make_product(request)) {}
+
+  std::string_view name() const override { return "onednn:linear_columns"; }
+  DType encoding(int i) const override { return i == 0 ? product_->precision() : DType::kF32; }
+  bool absorb(Activation activation) override { return output_.absorb(*product_, activation); }
+  bool encode_output(DType encoding) override { return output_.encode(*product_, encoding); }
+  std::unique_ptr<RowKernel> make_decoder() override { return make_decoder_of(product_, rows_); }
+
+  void prepare() override { parts_ = product_->set_parts(rows_, threads_); }
+  std::int64_t parts() const override { return parts_; }
+  std::size_t part_scratch_bytes() const override { return product_->scratch_bytes(); }
+  void run_part(const KernelArgs& args, std::int64_t part) const noexcept override {
+    product_->run_part(args.input<std::byte>(0), args.output<std::byte>(), part, args.scratch);
+  }
+
+ private:
+  std::int64_t rows_;
+  int threads_;
+  std::shared_ptr<onednn::Product> product_;
+  ProductOutput output_;
+  std::int64_t parts_ = 0;
+};
+
+// Whether columns rather than rows are to be shared out: fewer rows than a product is at its best rate with, and so
+// many weights that reading them takes longer than waking a thread.
+bool has_few_rows(const KernelRequest& request, std::int64_t rows) {
+  constexpr std::int64_t kFewRows = 16;
+  constexpr std::int64_t kManyWeights = 128 * 1024;
+  return request.threads > 1 && rows <= kFewRows && request.in[1].shape.elements() >= kManyWeights;
+}
 
 // Nothing to multiply: no rows, or no columns to sum over.
 class EmptyLinearKernel final : public Kernel {
@@ -100,7 +148,9 @@ std::unique_ptr<Kernel> make_kernel(const Linear&, const KernelRequest& request)
   if (request.in[0].shape.elements() == 0 || request.out[0].shape.elements() == 0) {
     return std::make_unique<EmptyLinearKernel>(request);
   }
-  return std::make_unique<LinearKernel>(request, row_count(request.in[0].shape));
+  const std::int64_t rows = row_count(request.in[0].shape);
+  if (has_few_rows(request, rows)) return std::make_unique<FewRowsKernel>(request, rows);
+  return std::make_unique<LinearKernel>(request, rows);
 }
 
 }  // namespace weft

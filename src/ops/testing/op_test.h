@@ -13,7 +13,7 @@ namespace weft::testing {
 struct OpCase {
   std::string name;
   Operation operation;
-  std::vector<Tensor> inputs;  // f32
+  std::vector<Tensor> inputs;  // f32, or whole numbers (i64)
   /// Bound on max |got − want| / (max |want| + 1e-6) over each output. Say where it comes from.
   double tolerance;
   /// Which inputs are weights, known when the kernel is made. Empty: none.
@@ -32,6 +32,9 @@ std::string infer_error(const A& operation, const std::vector<Shape>& shapes) {
   }
   return "no error";
 }
+
+/// Results of the kernel, on one thread.
+std::vector<Tensor> run_kernel(const OpCase& c);
 
 /// Results of the double-precision reference on the same inputs.
 std::vector<Tensor> run_reference(const OpCase& c);

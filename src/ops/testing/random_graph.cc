@@ -136,6 +136,27 @@ class Maker {
     const Entry previous = like({x.shape()[0], x.shape()[2]});
     keep({token_shift(x.value, previous.value), std::max(x.degree, previous.degree)});
   }
+  void add_aft() {
+    const Entry v = of_rank(3);
+    const Shape shape = v.shape();
+    const std::int64_t tokens = shape[1];
+    const std::int64_t keys = divisor(shape[2]);
+    const Entry k = like(with(shape, 2, keys));
+    Aft a{.causal = chance(0.5)};
+    std::optional<Value> bias;
+    if (chance(0.4)) {
+      const std::int64_t side = tokens + between(0, 2);
+      a.window = chance(0.5) ? static_cast<int>(between(1, 9)) : 0;
+      bias = weight({side, side});
+    } else if (chance(0.7)) {
+      if (!a.causal && chance(0.7)) {
+        a.height = static_cast<int>(divisor(tokens));
+        a.width = static_cast<int>(tokens / a.height);
+      }
+      bias = weight({divisor(keys), a.height > 0 ? between(1, 4) : 1, between(1, 5)});
+    }
+    keep({aft(k.value, v.value, bias, a), v.degree});
+  }
   void add_linear() {
     const Entry x = any();
     const std::int64_t from = x.shape()[-1];
@@ -426,7 +447,8 @@ class Maker {
                                           &Maker::add_exp,
                                           &Maker::add_clamp,
                                           &Maker::add_causal_wkv,
-                                          &Maker::add_token_shift};
+                                          &Maker::add_token_shift,
+                                          &Maker::add_aft};
 
   std::mt19937_64 random_;
   RandomGraph result_;

@@ -21,7 +21,7 @@ double roundings(const Graph& graph, const Graph::Node& node) {
   if (operation.as<DepthwiseConv>()) return count(shape(1)[2] * shape(1)[3]);
   if (const auto* op = operation.as<Involution>()) return count(op->taps());
   if (const auto* attention = operation.as<Attention>()) return count(shape(0)[2] / attention->heads + shape(1)[1]);
-  if (operation.as<BiWkv>() || operation.as<CausalWkv>()) return count(shape(0)[1]);
+  if (operation.as<BiWkv>() || operation.as<CausalWkv>() || operation.as<Aft>()) return count(shape(0)[1]);
   if (operation.as<LayerNorm>()) return count(2 * shape(0)[-1]);
   if (const auto* mean = operation.as<Mean>()) return count(shape(0)[mean->axis]);
   // 16 weights, each from a coordinate that is rounded at the size of the grid.
