@@ -127,7 +127,9 @@ class Maker {
       if (i / static_cast<std::size_t>(channels) % 3 == 1) values[i] = std::abs(values[i]) + 0.5F;
     }
     const Value decay = weight({channels}, 0.5), bonus = weight({channels});
-    keep({causal_wkv(k.value, v.value, decay, bonus, graph().constant(state)).y, v.degree});
+    const auto [y, next] = causal_wkv(k.value, v.value, decay, bonus, graph().constant(state));
+    keep({y, v.degree});
+    if (chance(0.5)) keep({next, v.degree});
   }
   void add_token_shift() {
     const Entry x = of_rank(3);
