@@ -1,6 +1,7 @@
 #include "kernel/onednn.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -8,6 +9,8 @@
 #include <vector>
 
 #include "core/format.h"
+#include "core/half.h"
+#include "kernel/matvec.h"
 #include "kernel/onednn_engine.h"
 #include "kernel/scratch.h"
 
@@ -99,6 +102,28 @@ std::optional<std::pair<memory::desc, std::size_t>> columns_of(const memory::des
 
 }  // namespace
 
+// Packed weights as one row is multiplied by them; nothing where oneDNN lays them out otherwise, or where they are so
+// few that they stay in a cache.
+std::optional<ColumnBlocks> column_blocks(const memory::desc& layout, const Tensor& values, DType precision,
+                                          std::int64_t k, std::int64_t n) {
+  constexpr std::size_t kFewBytes = std::size_t{512} << 10;
+  const dnnl_blocking_desc_t& blocks = layout.data.format_desc.blocking;  // v2: a plain struct
+  const int group = precision == DType::kF32 ? 1 : precision == DType::kBF16 ? 2 : 4;
+  const bool grouped = group == 1
+                           ? blocks.inner_nblks == 2
+                           : blocks.inner_nblks == 3 && blocks.inner_idxs[2] == 0 && blocks.inner_blks[2] == group;
+  const bool known =
+      layout.data.format_kind == dnnl_blocked && layout.data.offset0 == 0 && grouped && blocks.inner_idxs[0] == 0 &&
+      blocks.inner_idxs[1] == 1 && blocks.inner_blks[1] == ColumnBlocks::kColumns &&
+      blocks.strides[0] == blocks.inner_blks[0] * ColumnBlocks::kColumns * group && values.bytes() >= kFewBytes;
+  if (!known) return std::nullopt;
+  return ColumnBlocks{.dtype = precision,
+                      .k = k,
+                      .n = n,
+                      .block_bytes = static_cast<std::size_t>(blocks.strides[1]) * size_of(precision),
+                      .data = values.raw()};
+}
+
 // One layout for tiles of all heights, so that all shapes share one packed copy.
 constexpr std::int64_t kUsualRows = 64;
 
@@ -113,8 +138,11 @@ struct Product::Impl {
   std::int64_t tile_rows = 0;
   Primitive tile, rest;
   std::vector<Columns> parts;
+  std::optional<ColumnBlocks> blocks;  // for a single row
+  std::int64_t part_columns = 0;       // of those
   std::size_t scratch_bytes = 0;
 
+  bool is_row(std::int64_t rows) const { return rows == 1 && blocks.has_value(); }
   bool adds_bias() const { return bias_values.elements() > 0 && precision != DType::kI8; }  // kI8: when decoding
 
   Type output_type() const { return output == DType::kBF16 ? Type::bf16 : Type::f32; }
@@ -168,6 +196,28 @@ struct Product::Impl {
     }
   }
 
+  // Columns [begin, end) of one row, without oneDNN.
+  void run_row(const std::byte* x, std::byte* y, std::int64_t begin, std::int64_t end, std::byte* scratch) const {
+    constexpr std::int64_t kStep = 4 * ColumnBlocks::kColumns;
+    std::array<float, kStep> sums;
+    for (std::int64_t from = begin; from < end; from += kStep) {
+      const std::int64_t to = std::min(from + kStep, end);
+      multiply_row(*blocks, x, from, to, sums.data(), scratch);
+      for (std::int64_t c = from; c < to; ++c) {
+        const auto column = static_cast<std::size_t>(c);
+        float sum = sums[static_cast<std::size_t>(c - from)];
+        if (precision == DType::kI8) sum *= packed.scales_and_sums.data<float>()[column];
+        if (adds_bias()) sum += bias_values.data<float>()[column];
+        if (activation == Activation::kSquaredRelu) sum = sum > 0 ? sum * sum : 0;
+        if (output == DType::kBF16) {
+          reinterpret_cast<BFloat16*>(y)[c] = to_bfloat16(sum);
+        } else {
+          reinterpret_cast<float*>(y)[c] = sum;
+        }
+      }
+    }
+  }
+
   std::optional<Columns> make_columns(std::int64_t rows, std::int64_t begin, std::int64_t end) const {
     const memory::desc any({k, end - begin}, types_of(precision).weight, Tag::any);
     const auto found = columns_of(packed.layout, describe(kUsualRows, any, begin).weights_desc(), begin, end);
@@ -214,6 +264,7 @@ struct Product::Impl {
       return out;
     });
     weight = memory(packed.layout, engine(), const_cast<std::byte*>(packed.values.raw()));
+    blocks = column_blocks(packed.layout, packed.values, precision, k, n);
     if (adds_bias()) {
       bias = memory(memory::desc({1, n}, Type::f32, Tag::ab), engine(), const_cast<std::byte*>(bias_values.raw()));
     }
@@ -263,6 +314,10 @@ void Product::set_rows(std::int64_t rows, std::int64_t tile_rows) {
   const SingleThread single;
   Impl& self = *impl_;
   self.tile_rows = std::min(tile_rows, rows);
+  if (self.is_row(self.tile_rows)) {
+    self.scratch_bytes = matvec_scratch_bytes(self.k);
+    return;
+  }
   try {
     self.tile = self.make(self.tile_rows);
     const std::int64_t rest = rows % self.tile_rows;
@@ -277,16 +332,22 @@ void Product::set_rows(std::int64_t rows, std::int64_t tile_rows) {
 std::size_t Product::scratch_bytes() const { return impl_->scratch_bytes; }
 
 void Product::run(const std::byte* x, std::byte* y, std::int64_t rows, std::byte* scratch) const noexcept {
-  const SingleThread single;
   const Impl& self = *impl_;
+  if (self.is_row(self.tile_rows)) return self.run_row(x, y, 0, self.n, scratch);
+  const SingleThread single;
   self.run(rows == self.tile_rows ? self.tile : self.rest, self.weight, self.bias, x, y, scratch);
 }
 
 std::int64_t Product::set_parts(std::int64_t rows, std::int64_t parts) {
-  constexpr std::int64_t kBlock = 64;  // columns that oneDNN lays out together, at most
+  constexpr std::int64_t kBlock = ColumnBlocks::kColumns;  // that oneDNN lays out together, at most
   const SingleThread single;
   Impl& self = *impl_;
   const std::int64_t width = ((self.n + parts - 1) / parts + kBlock - 1) / kBlock * kBlock;
+  if (self.is_row(rows)) {
+    self.part_columns = width;
+    self.scratch_bytes = matvec_scratch_bytes(self.k);
+    return (self.n + width - 1) / width;
+  }
   self.parts.clear();
   for (std::int64_t begin = 0; begin < self.n; begin += width) {
     auto columns = self.make_columns(rows, begin, std::min(begin + width, self.n));
@@ -303,6 +364,10 @@ std::int64_t Product::set_parts(std::int64_t rows, std::int64_t parts) {
 }
 
 void Product::run_part(const std::byte* x, std::byte* y, std::int64_t part, std::byte* scratch) const noexcept {
+  if (impl_->part_columns > 0) {
+    const std::int64_t begin = part * impl_->part_columns;
+    return impl_->run_row(x, y, begin, std::min(begin + impl_->part_columns, impl_->n), scratch);
+  }
   const SingleThread single;
   const Columns& columns = impl_->parts[static_cast<std::size_t>(part)];
   impl_->run(columns.product, columns.weight, columns.bias, x, y + columns.first_byte, scratch);

@@ -1,4 +1,5 @@
-// The one place that multiplies matrices, with oneDNN (v2.6; the few calls that changed in v3 are in onednn*.cc).
+// The one place that multiplies matrices, with oneDNN (v2.6; the few calls that changed in v3 are in onednn*.cc). A
+// single row with many weights is multiplied by kernel/matvec.h, on oneDNN's packed weights.
 //
 // Parallelism is weft's own: oneDNN, an OpenMP build in Debian, is always called on one thread, inside a tile.
 #pragma once
