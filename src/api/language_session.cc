@@ -21,6 +21,9 @@ namespace {
 // Tokens that are read at once: so many that products are at their best rate, and that working memory stays small.
 constexpr std::int64_t kMostTokens = 256;
 
+// What a file may say to have been read before: as much as JSON counts exactly.
+constexpr std::uint64_t kMostRead = std::uint64_t{1} << 53;
+
 constexpr const char* kKind = "weft.state";
 constexpr const char* kModel = "weft.state.model";
 constexpr const char* kTokens = "weft.state.tokens";
@@ -158,7 +161,9 @@ DType LanguageSession::dtype() const { return impl_->dtype; }
 
 LanguageState LanguageSession::start() const {
   LanguageState state;
-  for (const Graph::State& s : impl_->step->states()) state.parts.emplace(impl_->step->value(s.input).name, s.empty);
+  for (const Graph::State& s : impl_->step->states()) {
+    state.parts.emplace(impl_->step->value(s.input).name, s.empty.clone());  // the caller may write into it
+  }
   return state;
 }
 
@@ -199,9 +204,9 @@ SavedState LanguageSession::load(const std::filesystem::path& path) const {
     saved.state.parts.emplace(name, tensor.clone());
   }
   impl_->require_own(saved.state);
-  const Json tokens = parse_json(field(kTokens), path.string());
-  require<IoError>(tokens.is_number_unsigned(), path.string(), "{} must be a whole number, got {}", kTokens,
-                   printable(field(kTokens), 40));
+  const Json tokens = parse_json(field(kTokens), fmt::format("{}: {}", path.string(), kTokens));
+  require<IoError>(tokens.is_number_unsigned() && tokens.get<std::uint64_t>() <= kMostRead, path.string(),
+                   "{} must be a whole number, 2^53 at most, got {}", kTokens, printable(field(kTokens), 40));
   saved.state.tokens = tokens.get<std::int64_t>();
   for (const auto& [key, text] : file.metadata) {
     if (key.starts_with(kNote)) saved.notes.emplace(key.substr(kNote.size()), text);

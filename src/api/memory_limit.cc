@@ -12,7 +12,7 @@ void require_memory(std::int64_t limit, std::int64_t more, std::string_view what
   require<MemoryError>(
       present + more <= limit, "session",
       "{} would take {:.1f} MiB on top of the {:.1f} MiB that the process has; the limit is {:.1f} MiB; "
-      "take smaller pictures, fewer at once or fewer threads, or raise the limit",
+      "take smaller inputs, fewer at once or fewer threads, or raise the limit",
       what, mib(more), mib(present), mib(limit));
 }
 

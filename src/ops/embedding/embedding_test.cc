@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cpu/plan.h"
 #include "ops/testing/op_test.h"
 
 namespace weft::testing {
@@ -22,6 +23,32 @@ TEST(Embedding, GivesRowsOfTheTable) {
     const Tensor table = random_tensor({7, channels}, 1);
     check_kernel({"rows", Embedding{}, {tokens_of({3, 0, 6, 6, 1, 2}, {2, 3}), table}, 1e-9, {false, true}});
     check_kernel({"no tokens", Embedding{}, {tokens_of({}, {2, 0}), table}, 1e-9, {false, true}});
+  }
+}
+
+// What a checkpoint holds is widened exactly.
+TEST(Embedding, TakesTablesAsTheyAreStored) {
+  const Tensor table = random_tensor({7, 33}, 1).to(DType::kBF16).to(DType::kF16);  // in all of the three types
+  const Tensor tokens = tokens_of({3, 0, 6, 6, 1, 2}, {2, 3});
+  for (const int threads : {1, 2}) {
+    const auto rows = [&](DType stored) {
+      Graph graph("rows");
+      const Value in = graph.input("tokens", tokens.type());
+      graph.output("y", embedding(in, Scope(graph).param("table", {7, 33}, init::constant(0))));
+      const Workers workers(threads);
+      const Plan plan(graph, {{"table", table.to(stored)}}, workers, std::make_shared<PackCache>());
+      Plan::Context context(plan);
+      Tensor y(DType::kF32, {2, 3, 33});
+      const std::byte* const from = tokens.raw();
+      std::byte* const to = y.mutable_raw();
+      plan.run({&from, 1}, {&to, 1}, context, workers);
+      return y;
+    };
+    const Tensor want = rows(DType::kF32);
+    EXPECT_EQ(want.data<float>()[0], table.to(DType::kF32).data<float>()[3 * 33]);
+    for (const DType stored : {DType::kBF16, DType::kF16}) {
+      EXPECT_TRUE(std::ranges::equal(rows(stored).data<float>(), want.data<float>())) << name_of(stored);
+    }
   }
 }
 
