@@ -3,6 +3,7 @@
 
 #include "weft/error.h"
 #include "weft/image.h"
+#include "weft/language.h"
 #include "weft/model.h"
 #include "weft/tensor.h"
 #include "weft/text.h"

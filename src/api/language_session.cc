@@ -118,11 +118,11 @@ struct LanguageSession::Impl {
       in.push_back(part == state.parts.end() ? reinterpret_cast<const std::byte*>(numbers.data()) : part->second.raw());
     }
     std::vector<Tensor> outputs = piece.run(in, workers, max_memory);
-    for (std::size_t i = 1; i < outputs.size(); ++i) {
+    for (std::size_t i = 0; i + 1 < outputs.size(); ++i) {
       state.parts.find(piece.plan().outputs()[i].name)->second = std::move(outputs[i]);
     }
     state.tokens += static_cast<std::int64_t>(tokens.size());
-    return outputs[0];
+    return outputs.back();
   }
 
   void require_own(const LanguageState& state) const {

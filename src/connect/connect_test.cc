@@ -66,10 +66,12 @@ constexpr Row kPublished[] = {
 };
 // What the paper does not have. Bi-WKV is attention with a decay for each channel; a shift a depth-wise convolution
 // with one weight, that groups of channels share. AFT is attention whose scores are a key and a bias, for each channel.
+// Causal mixers leave out the tokens to come.
 constexpr Row kOurs[] = {
-    {"MaSA", false, true, false, false, true, true},      {"decomposed MaSA", false, true, false, false, true, true},
-    {"bi_wkv", false, true, false, false, false, true},   {"AFT", false, true, false, false, false, true},
-    {"causal AFT", true, true, false, false, true, true}, {"q_shift", true, true, false, true, true, false},
+    {"MaSA", false, true, false, false, true, true},       {"decomposed MaSA", false, true, false, false, true, true},
+    {"bi_wkv", false, true, false, false, false, true},    {"causal_wkv", true, true, false, false, false, true},
+    {"AFT", false, true, false, false, false, true},       {"causal AFT", true, true, false, false, true, true},
+    {"token_shift", true, true, false, true, true, false}, {"q_shift", true, true, false, true, true, false},
 };
 
 void expect_row(const Row& row) {

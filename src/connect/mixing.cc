@@ -56,6 +56,8 @@ struct Mixer {
 };
 constexpr Mixer kMixers[] = {
     {BiWkv::kName, 1},
+    {CausalWkv::kName, 1},
+    {TokenShift::kName, 0},
     {Aft::kName, 1, always, own_if_any<Aft>},
     {QShift::kName, 0, always, own<QShift>},
     {Attention::kName, 2},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "api/model_data.h"
@@ -110,7 +111,11 @@ class CaseRunner {
     for (const Plan::Port& port : plan.outputs()) out.push_back(outputs.emplace_back(port.type).mutable_raw());
     std::vector<Tensor> f32;
     std::vector<const std::byte*> in;
-    for (const Tensor& input : inputs) in.push_back(f32.emplace_back(input.to(DType::kF32)).raw());
+    f32.reserve(inputs.size());
+    for (const Tensor& input : inputs) {
+      const bool whole = input.dtype() == DType::kI64;
+      in.push_back(f32.emplace_back(whole ? input : input.to(DType::kF32)).raw());
+    }
     plan.run(in, out, context, workers_);
     return outputs;
   }
@@ -167,6 +172,7 @@ class CaseRunner {
     data.weights = weights_of(file.tensors, recognition);
     renamed_ = recognition.renamed;
     check_weights(data, place_);
+    if (data.architecture->language()) return run_language(*data.architecture->language(), data.weights);
     const Tensor input = read(at(at(at(meta_, "inputs"), "x"), "file"));
     const PictureArchitecture& architecture = require_pictures(*data.architecture);
     const std::vector<int> layers = architecture.out_indices();
@@ -204,6 +210,129 @@ class CaseRunner {
       const Tensor want = read(meta_["official_cuda_kernel"]["y0"]);
       check("y0 (wkv = released_kernel)", relative_error(logits, want, "y0"), std::max(tolerance, kKernelTolerance));
     }
+  }
+
+  // Tokens as inputs named "tokens…"; of each the outputs "logits…", also of the last token alone ("expected_logits…"),
+  // and "state…", and how the text goes on where the likeliest token is always taken ("greedy…"). Computed as a
+  // sequence, and once more token by token.
+  void run_language(const LanguageArchitecture& architecture, const Weights& weights) {
+    constexpr std::string_view kTokens = "tokens";
+    check_parameter_count(*native_graph(architecture));
+    const Json& outputs = at(meta_, "outputs");
+    for (const auto& [name, input] : at(meta_, "inputs").items()) {
+      require<IoError>(name.starts_with(kTokens), place_, "there is an input {}, tokens expected", printable(name, 40));
+      const std::string suffix = name.substr(kTokens.size());
+      const Tensor tokens = read(at(input, "file"));
+      require<IoError>(tokens.dtype() == DType::kI64 && tokens.shape().rank() == 2 && tokens.elements() > 0, place_,
+                       "{} must be whole numbers i64[B,T], got {}", name, tokens.type());
+      const auto whole = build_language_graph(architecture, tokens.shape()[0], tokens.shape()[1], LogitsOf::kAll);
+      const auto step = build_language_graph(architecture, tokens.shape()[0], 1, LogitsOf::kAll);
+      const double tolerance = at(meta_, "tolerance_f32").get<double>() + rounding_tolerance(*whole, options_.dtype);
+      const auto compare = [&](const std::string& output, const char* mode, const Tensor& got) {
+        if (!outputs.contains(output)) return;
+        const Tensor want = read(at(outputs[output], "file"));
+        check(fmt::format("{}{}", output, mode), relative_error(got.reshaped(want.shape()), want, output), tolerance);
+      };
+      std::vector<Tensor> states = empty_states(*whole);
+      const Tensor logits = run_language_graph(*whole, weights, tokens, states);
+      compare("logits" + suffix, "", logits);
+      compare("expected_logits" + suffix, "", column(logits, logits.shape()[1] - 1));
+      compare("state" + suffix, "", official_state(*whole, states));
+      states = empty_states(*step);
+      std::vector<Tensor> stepped;
+      for (std::int64_t t = 0; t < tokens.shape()[1]; ++t) {
+        stepped.push_back(run_language_graph(*step, weights, column(tokens, t), states));
+      }
+      compare("logits" + suffix, " (token by token)", joined(stepped));
+      compare("state" + suffix, " (token by token)", official_state(*step, states));
+      if (outputs.contains("greedy" + suffix)) {
+        const Tensor want = read(at(outputs["greedy" + suffix], "file"));
+        check("greedy" + suffix, wrong_tokens(*step, weights, stepped.back(), std::move(states), want), 0);
+      }
+      if (options_.gradients && meta_.contains("gradients") && meta_["cotangents"].contains("logits" + suffix)) {
+        Graph training(std::string(architecture.family()), /*training=*/true);
+        training.output("logits", architecture.build(training, training.input(name, tokens.type()), LogitsOf::kAll));
+        const Tensor cotangent = read(meta_["cotangents"]["logits" + suffix]);
+        check_gradients(training, weights, {&tokens, 1}, {&cotangent, 1});
+      }
+    }
+  }
+
+  static std::vector<Tensor> empty_states(const Graph& graph) {
+    std::vector<Tensor> states;
+    for (const Graph::State& state : graph.states()) states.push_back(state.empty);
+    return states;
+  }
+
+  // Returns the logits and moves the states.
+  Tensor run_language_graph(const Graph& graph, const Weights& weights, const Tensor& tokens,
+                            std::vector<Tensor>& states) {
+    std::vector<Tensor> inputs{tokens};
+    inputs.insert(inputs.end(), states.begin(), states.end());
+    const std::vector<Tensor> outputs = run_graph(graph, weights, inputs);
+    for (std::size_t i = 0; i < states.size(); ++i) {
+      states[i] = outputs[static_cast<std::size_t>(graph.states()[i].output)];
+    }
+    return outputs.back();
+  }
+
+  // x[:, t] of [B,T,…], as [B,1,…].
+  static Tensor column(const Tensor& x, std::int64_t t) {
+    std::vector<std::int64_t> extents(x.shape().extents().begin(), x.shape().extents().end());
+    extents[1] = 1;
+    Tensor result(x.dtype(), Shape(extents));
+    const std::size_t bytes = result.bytes() / static_cast<std::size_t>(extents[0]);
+    for (std::int64_t b = 0; b < extents[0]; ++b) {
+      const auto row = static_cast<std::size_t>(b * x.shape()[1] + t);
+      std::memcpy(result.mutable_raw() + static_cast<std::size_t>(b) * bytes, x.raw() + row * bytes, bytes);
+    }
+    return result;
+  }
+
+  // Tensors [B,1,V] as [B,T,V], in double precision.
+  static Tensor joined(const std::vector<Tensor>& columns) {
+    std::vector<Tensor> wide;
+    for (const Tensor& column : columns) wide.push_back(column.to(DType::kF64));
+    const Shape& shape = columns[0].shape();
+    Tensor result(DType::kF64, {shape[0], static_cast<std::int64_t>(columns.size()), shape[2]});
+    reference(Concat{.axis = 1}, wide, {&result, 1});
+    return result;
+  }
+
+  // RWKV-4's, of each layer the rows: last input of the channel mix, of the time mix, then its three sums. [B,5·L,C]
+  static Tensor official_state(const Graph& graph, const std::vector<Tensor>& states) {
+    std::map<std::string, Tensor, std::less<>> parts;
+    for (std::size_t i = 0; i < states.size(); ++i) {
+      const Tensor& state = states[i];
+      const Shape& shape = state.shape();
+      const Shape rows = shape.rank() == 2 ? Shape{shape[0], 1, shape[1]} : shape;
+      parts.emplace(graph.value(graph.states()[i].input).name, state.to(DType::kF64).reshaped(rows));
+    }
+    std::vector<Tensor> ordered;
+    for (std::size_t layer = 0; layer < states.size() / 3; ++layer) {
+      for (const char* part : {"ffn.x", "att.x", "att.wkv"}) {
+        ordered.push_back(parts.at(fmt::format("blocks.{}.{}", layer, part)));
+      }
+    }
+    const Shape& shape = ordered[0].shape();
+    Tensor result(DType::kF64, {shape[0], static_cast<std::int64_t>(5 * ordered.size() / 3), shape[2]});
+    reference(Concat{.axis = 1}, ordered, {&result, 1});
+    return result;
+  }
+
+  // How many tokens are others than wanted, taking the likeliest each time.
+  double wrong_tokens(const Graph& step, const Weights& weights, Tensor logits, std::vector<Tensor> states,
+                      const Tensor& want) {
+    double wrong = 0;
+    for (const std::int64_t token : want.data<std::int64_t>()) {
+      const Tensor wide = logits.to(DType::kF64);
+      const std::int64_t best = std::ranges::max_element(wide.data<double>()) - wide.data<double>().begin();
+      wrong += best == token ? 0 : 1;
+      Tensor next(DType::kI64, {1, 1});
+      next.mutable_data<std::int64_t>()[0] = token;
+      logits = run_language_graph(step, weights, next, states);
+    }
+    return wrong;
   }
 
   // Which of the graph's outputs a case's next one is, by its shape: the logits, a map, or what is pooled. `maps`

@@ -7,6 +7,7 @@
 
 #include "api/model_data.h"
 #include "arguments.h"
+#include "bench_language.h"
 #include "bench_report.h"
 #include "commands.h"
 #include "io/output_file.h"
@@ -72,7 +73,15 @@ void declare(CLI::App& app, Options& o) {
       "percentile of the ratios of runs that followed each other. Its peak memory includes Node.js. When it fails, "
       "the\n"
       "others are measured all the same, and the exit status is theirs.\n"
-      "JSON, per combination: {\"model\", \"engine\", \"height\", \"width\", \"batch\", \"threads\", \"dtype\", "
+      "Language models: tokens a second of reading a prompt in pieces of 256 and of generating, turn by turn; what\n"
+      "generating reads of weights for each token; how fast the machine reads memory, on as many threads and measured "
+      "in\n"
+      "each turn; and the share of that. JSON: {\"model\", \"dtype\", \"threads\", \"turns\",\n"
+      "\"prefill_tokens_per_second\", \"generate_tokens_per_second\", \"generate_p10\", \"generate_p90\",\n"
+      "\"bytes_per_token\", \"machine_bytes_per_second\", \"share\", \"share_p10\", \"share_p90\", "
+      "\"working_bytes\"}.\n"
+      "JSON, per combination of pictures: {\"model\", \"engine\", \"height\", \"width\", \"batch\", \"threads\", "
+      "\"dtype\", "
       "\"tokens\", \"runs\",\n"
       "\"median_ms\", \"p10_ms\", \"p90_ms\", \"macs\", \"gflops\", \"pictures_per_second\", \"machine_gflops\", "
       "\"share\",\n"
@@ -86,6 +95,7 @@ void declare(CLI::App& app, Options& o) {
       "  weft bench vrwkv_tiny --dtype f32,bf16,int8\n"
       "  weft bench vrwkv_tiny vrwkv_small --size 224,512,1024 --threads 1,2 --csv figures.csv --svg figures.svg\n"
       "  weft bench vrwkv_tiny --size 224,512,1024,2048 --vs onnxruntime\n"
+      "  weft bench rwkv4_169m --dtype f32,bf16,int8 --threads 1,2\n"
       "  weft bench model.safetensors --size 480x640 --batch 1,8 --json");
 }
 
@@ -177,7 +187,34 @@ class Report {
   std::ofstream csv_;
 };
 
+bool reads_text(const std::string& model, const LoadOptions& load) {
+  return is_file(model) ? load_model(model, load).vocab_size() > 0
+                        : configure_preset(model, load)->language() != nullptr;
+}
+
+// Whether it is language models that are asked for, which are measured in their own way.
+bool measure_language(const Options& o) {
+  const LoadOptions load = o.load.options();
+  const auto count = std::ranges::count_if(o.models, [&](const std::string& model) { return reads_text(model, load); });
+  if (count == 0) return false;
+  if (count < std::ssize(o.models)) fail_usage("language models and models that read pictures are measured apart");
+  const bool plain = o.sizes.empty() && o.batches == "1" && o.vs.empty() && !o.vs_spinning && !o.profile &&
+                     o.csv.empty() && o.svg.empty();
+  if (!plain) fail_usage("of language models --threads, --dtype, --min-time, --max-memory, --set and --json are known");
+  LanguageBench bench{.models = o.models,
+                      .load = load,
+                      .threads = parse_ints(o.threads, "--threads", 0, 1024),
+                      .dtypes = {},
+                      .min_time = o.min_time,
+                      .max_memory = parse_max_memory(o.max_memory),
+                      .json = o.json};
+  for (const std::string& part : split_list(o.dtypes, "--dtype")) bench.dtypes.push_back(parse_dtype(part, "--dtype"));
+  bench_language(bench);
+  return true;
+}
+
 int run(const Options& o) {
+  if (measure_language(o)) return kOk;
   std::signal(SIGPIPE, SIG_IGN);  // a child that died is an error of its combination
   Groups groups = groups_of(o);
   std::optional<Peer> peer;

@@ -18,10 +18,11 @@ void add_verify(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
 void add_connect(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
+void add_generate(CLI::App& app, Action& action);
 
 /// In the order of `weft --help`. A new subcommand is a line here and one above.
-inline constexpr std::array kCommands = {add_classify, add_features, add_info, add_inspect, add_convert,
-                                         add_export,   add_models,   add_eval, add_bench,   add_verify,
-                                         add_compare,  add_connect,  add_train};
+inline constexpr std::array kCommands = {add_classify, add_features, add_info,  add_inspect, add_convert,
+                                         add_export,   add_models,   add_eval,  add_bench,   add_verify,
+                                         add_compare,  add_connect,  add_train, add_generate};
 
 }  // namespace weft::cli

@@ -121,7 +121,8 @@ std::unique_ptr<const Architecture> configure_preset(const std::string& name, co
 LoadOptions for_size(const std::string& file_or_preset, LoadOptions options, const std::optional<Size>& size) {
   const auto is_size = [](const auto& option) { return option.first == "img_size"; };
   if (!size || is_file(file_or_preset) || std::ranges::any_of(options.config, is_size)) return options;
-  if (configure_preset(file_or_preset, options)->fixed_size()) {
+  const auto architecture = configure_preset(file_or_preset, options);
+  if (architecture->pictures() && architecture->pictures()->fixed_size()) {
     options.config.emplace_back("img_size", fmt::format("[{},{}]", size->height, size->width));
   }
   return options;

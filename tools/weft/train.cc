@@ -1,6 +1,5 @@
 // weft train: weights from pictures whose classes are known, or from text.
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -9,6 +8,7 @@
 #include "arguments.h"
 #include "commands.h"
 #include "core/options.h"
+#include "interrupt.h"
 #include "io/json.h"
 #include "models/architecture.h"
 #include "progress.h"
@@ -154,17 +154,6 @@ TrainConfig config_of(const Options& o) {
   return config;
 }
 
-volatile std::sig_atomic_t caught_signal = 0;
-
-// The first signal asks the run to leave, the second one ends the process.
-void leave_on_signals() {
-  struct sigaction action = {};
-  action.sa_handler = [](int signal) { caught_signal = signal; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);  // what is being read or written goes on
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
-
 std::string duration_text(double seconds) {
   const auto whole = static_cast<std::int64_t>(std::llround(seconds));
   if (whole >= 3600) return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
@@ -197,7 +186,7 @@ class Console final : public RunListener {
     if (progress_) progress_->clear();
     print_error(text);
   }
-  bool stop_requested() override { return caught_signal != 0; }
+  bool stop_requested() override { return caught_signal() != 0; }
 
  private:
   template <class... Args>

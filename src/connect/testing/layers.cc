@@ -87,6 +87,18 @@ const std::map<std::string, std::function<Value(Value, Maker&)>> kLayers = {
        const Value w = make({kChannels}, 0.1F, 0.1F);
        return bi_wkv(k, v, w, make({kChannels}));
      }},
+    {"causal_wkv",
+     [](Value x, Maker& make) {
+       const Value k = make.project(tokens(x), kChannels);
+       const Value v = make.project(tokens(x), kChannels);
+       const Value w = make({kChannels}, 0.1F, 0.2F);
+       const Value state = make.of(Tensor::zeros({DType::kF32, {1, 3, kChannels}}));
+       return causal_wkv(k, v, w, make({kChannels}), state).y;
+     }},
+    {"token_shift",
+     [](Value x, Maker& make) {
+       return token_shift(tokens(x), make.of(Tensor::zeros({DType::kF32, {1, kChannels}})));
+     }},
     {"AFT",
      [](Value x, Maker& make) {
        const Value k = make.project(tokens(x), kChannels);

@@ -20,9 +20,9 @@ std::vector<Preset> presets() {
                   Config{.n_layer = layers, .n_embd = channels, .dim_att = channels, .dim_ffn = 4 * channels});
   };
   return {
-      pile("rwkv4_169m", "169 M parameters", 12, 768),     pile("rwkv4_430m", "430 M parameters", 24, 1024),
-      pile("rwkv4_1b5", "1.5 G parameters", 24, 2048),     pile("rwkv4_3b", "3.0 G parameters", 32, 2560),
-      pile("rwkv4_7b", "7.4 G parameters", 32, 4096),      pile("rwkv4_14b", "14.1 G parameters", 40, 5120),
+      pile("rwkv4_169m", "169 M parameters", 12, 768), pile("rwkv4_430m", "430 M parameters", 24, 1024),
+      pile("rwkv4_1b5", "1.5 G parameters", 24, 2048), pile("rwkv4_3b", "3.0 G parameters", 32, 2560),
+      pile("rwkv4_7b", "7.4 G parameters", 32, 4096),  pile("rwkv4_14b", "14.1 G parameters", 40, 5120),
   };
 }
 

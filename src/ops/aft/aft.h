@@ -22,6 +22,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -64,6 +65,11 @@ std::unique_ptr<Kernel> make_kernel(const Aft& attributes, const KernelRequest& 
 /// Throws ShapeError when the extents do not fit, ConfigError for attributes that make no sense with that bias.
 Value aft(Value k, Value v, std::optional<Value> bias, const Aft& attributes);
 
+/// A weighted sum of values and the sum of the weights, both times e^exponent.
+struct AftSums {
+  double numerator = 0, denominator = 0, exponent = -std::numeric_limits<double>::infinity();
+};
+
 /// The form token by token of what is causal, for one batch entry. Its state: the sums over the tokens that have left
 /// the window, or the reach of the filter, and the keys and values of those that have not (none without a bias).
 class AftRecurrence {
@@ -83,8 +89,8 @@ class AftRecurrence {
   std::size_t keys_, channels_, reach_;  // tokens that have a bias, this one included
   std::optional<Tensor> bias_;
   std::size_t next_ = 0;
-  std::vector<double> recent_keys_, recent_values_;         // rings of `reach_` tokens, token t at t mod reach_
-  std::vector<double> numerator_, denominator_, exponent_;  // [C], of the sums: numerator·e^exponent
+  std::vector<double> recent_keys_, recent_values_;  // rings of `reach_` tokens, token t at t mod reach_
+  std::vector<AftSums> gone_;                        // [C], of the tokens before these
 };
 
 }  // namespace weft

@@ -2,24 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "kernel/empty_kernel.h"
 
 namespace weft {
-namespace {
-
-constexpr AftSums kNothing{0, 0, -std::numeric_limits<double>::infinity()};
-
 AftSums sum_of(const AftSums& a, const AftSums& b) {
-  const double largest = std::max(a.exponent, b.exponent);
-  if (largest == kNothing.exponent) return kNothing;
-  const double of_a = std::exp(a.exponent - largest);
-  const double of_b = std::exp(b.exponent - largest);
-  return {of_a * a.numerator + of_b * b.numerator, of_a * a.denominator + of_b * b.denominator, largest};
+  const AftSums& larger = b.exponent > a.exponent ? b : a;
+  const AftSums& other = b.exponent > a.exponent ? a : b;
+  if (other.exponent == AftSums().exponent) return larger;
+  const double share = std::exp(other.exponent - larger.exponent);
+  return {larger.numerator + share * other.numerator, larger.denominator + share * other.denominator, larger.exponent};
 }
-
-}  // namespace
 
 AftForm::AftForm(const Aft& attributes, std::span<const TensorType> in)
     : causal(attributes.causal),
@@ -74,7 +67,7 @@ void aft_in_log_space(const AftForm& f, const float* k, const float* v, const fl
   AftSums* const behind = memory + f.width + 1;  // columns [x,width)
   for (std::int64_t row = tokens.begin / f.width; row * f.width < tokens.end; ++row) {
     const AftRange rows = f.biased_rows(row);
-    AftSums elsewhere = kNothing;
+    AftSums elsewhere;
     for (std::int64_t other = 0; other < f.height; ++other) {
       if (other >= rows.begin && other < rows.end) continue;
       for (std::int64_t x = 0; x < f.width; ++x) elsewhere = sum_of(elsewhere, term(other, x, 0));
@@ -85,7 +78,7 @@ void aft_in_log_space(const AftForm& f, const float* k, const float* v, const fl
     };
     before[0] = elsewhere;
     for (std::int64_t x = 0; x < f.width; ++x) before[x + 1] = with_column(before[x], x);
-    behind[f.width] = kNothing;
+    behind[f.width] = {};
     for (std::int64_t x = f.causal ? 0 : f.width; x-- > 0;) behind[x] = with_column(behind[x + 1], x);
     const std::int64_t first = std::max<std::int64_t>(tokens.begin - row * f.width, 0);
     const std::int64_t last = std::min(tokens.end - row * f.width, f.width);

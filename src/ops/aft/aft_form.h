@@ -38,10 +38,8 @@ struct AftForm {
   std::int64_t tap(std::int64_t y, std::int64_t x, std::int64_t row, std::int64_t column) const;
 };
 
-/// A weighted sum of values and the sum of the weights, both times e^exponent.
-struct AftSums {
-  double numerator, denominator, exponent;
-};
+/// Stays in range whatever the exponents are.
+AftSums sum_of(const AftSums& a, const AftSums& b);
 
 /// For how many AftSums there must be memory.
 inline std::size_t aft_log_sums(const AftForm& form) { return 2 * static_cast<std::size_t>(form.width + 1); }

@@ -1,31 +1,10 @@
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "core/format.h"
 #include "ops/aft/aft.h"
+#include "ops/aft/aft_form.h"
 
 namespace weft {
-namespace {
-
-constexpr double kNothing = -std::numeric_limits<double>::infinity();
-
-// A weighted sum of values and the sum of the weights, both times e^exponent.
-struct Sums {
-  double numerator, denominator, exponent;
-
-  void add(double key, double value) {
-    const double largest = std::max(exponent, key);
-    if (largest == kNothing) return;
-    const double before = std::exp(exponent - largest);
-    const double weight = std::exp(key - largest);
-    numerator = before * numerator + weight * value;
-    denominator = before * denominator + weight;
-    exponent = largest;
-  }
-};
-
-}  // namespace
 
 AftRecurrence::AftRecurrence(const Aft& attributes, std::int64_t keys, std::int64_t channels,
                              std::optional<Tensor> bias)
@@ -36,7 +15,7 @@ AftRecurrence::AftRecurrence(const Aft& attributes, std::int64_t keys, std::int6
   std::vector<TensorType> in = {{DType::kF64, {1, 0, keys}}, {DType::kF64, {1, 0, channels}}};
   if (bias_) in.push_back(bias_->type());
   Aft on_a_line = attributes;  // of any length
-  on_a_line.height = on_a_line.width = 0;
+  if (attributes.height == 1) on_a_line.height = on_a_line.width = 0;
   infer(on_a_line, in);
   require<ConfigError>(attributes.causal, Aft::kName, "only what is causal goes token by token; set causal");
   if (bias_) {
@@ -48,9 +27,7 @@ AftRecurrence::AftRecurrence(const Aft& attributes, std::int64_t keys, std::int6
   }
   recent_keys_.resize(reach_ * keys_);
   recent_values_.resize(reach_ * channels_);
-  numerator_.resize(channels_);
-  denominator_.resize(channels_);
-  exponent_.resize(channels_, kNothing);
+  gone_.resize(channels_);
 }
 
 std::size_t AftRecurrence::state_size() const { return recent_keys_.size() + recent_values_.size() + 3 * channels_; }
@@ -68,20 +45,13 @@ void AftRecurrence::step(std::span<const double> k, std::span<const double> v, s
                       y.size());
   require<ShapeError>(!bias_ || bias_->shape().rank() == 3 || next_ < static_cast<std::size_t>(bias_->shape()[0]),
                       Aft::kName, "a table of {} rows has no bias for another token", next_);
-  const auto put = [&](std::size_t c, double key, double value) {
-    Sums sums{numerator_[c], denominator_[c], exponent_[c]};
-    sums.add(key, value);
-    numerator_[c] = sums.numerator;
-    denominator_[c] = sums.denominator;
-    exponent_[c] = sums.exponent;
-  };
   const std::size_t share = channels_ / keys_;
   const std::size_t slot = reach_ > 0 ? next_ % reach_ : 0;
   for (std::size_t c = 0; c < channels_; ++c) {
     if (reach_ == 0) {
-      put(c, k[c / share], v[c]);
+      gone_[c] = sum_of(gone_[c], {v[c], 1, k[c / share]});
     } else if (next_ >= reach_) {  // what leaves the window
-      put(c, recent_keys_[slot * keys_ + c / share], recent_values_[slot * channels_ + c]);
+      gone_[c] = sum_of(gone_[c], {recent_values_[slot * channels_ + c], 1, recent_keys_[slot * keys_ + c / share]});
     }
   }
   if (reach_ > 0) {
@@ -90,10 +60,11 @@ void AftRecurrence::step(std::span<const double> k, std::span<const double> v, s
   }
   const std::size_t recent = std::min(reach_, next_ + 1);
   for (std::size_t c = 0; c < channels_; ++c) {
-    Sums sums{numerator_[c], denominator_[c], exponent_[c]};
+    AftSums sums = gone_[c];
     for (std::size_t age = 0; age < recent; ++age) {
       const std::size_t at = (next_ - age) % reach_;
-      sums.add(recent_keys_[at * keys_ + c / share] + bias_of(c / share, age), recent_values_[at * channels_ + c]);
+      const double key = recent_keys_[at * keys_ + c / share] + bias_of(c / share, age);
+      sums = sum_of(sums, {recent_values_[at * channels_ + c], 1, key});
     }
     y[c] = sums.numerator / sums.denominator;
   }

@@ -33,7 +33,7 @@ struct AftBlock {
   float *before, *behind;             // [width + 1], the sums of columns [0,x) and [x,width)
   float* band;                        // [width], the rows with a bias added up where they are several
   float* row_totals;                  // [height]
-  float* taps;                        // [taps + 1], the last is of what has no bias
+  float* taps;                        // [taps + 1,kBlock], the last is of what has no bias
   std::array<float, kBlock>& spread;  // of the exponents of each channel
 
   std::int64_t there() const { return std::min(kBlock, form.channels - first); }
@@ -52,23 +52,42 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 
-// Calls f(lane) for each vector of the numbers of a token.
+constexpr int kTogether = 4;  // vectors: of 16 lanes they are the numbers of a token
+
+// Running sums of kTogether neighbouring vectors.
+struct Running {
+  CarefulSum<V> sums[kTogether];
+
+  HWY_INLINE Running() {
+#pragma GCC unroll 4
+    for (CarefulSum<V>& sum : sums) sum = {hn::Zero(D()), hn::Zero(D())};
+  }
+  HWY_INLINE void add(const float* x) {
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < kTogether; ++i) sums[i].add(hn::LoadU(D(), x + i * hn::Lanes(D())));
+  }
+  HWY_INLINE void store(float* to) const {
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < kTogether; ++i) hn::StoreU(sums[i].total(), D(), to + i * hn::Lanes(D()));
+  }
+};
+
+// Calls f(lane) for each kTogether vectors of the numbers of a token.
 template <class F>
-HWY_INLINE void for_each_vector(F f) {
-  for (std::int64_t i = 0; i < kSummed; i += static_cast<std::int64_t>(hn::Lanes(D()))) f(i);
+HWY_INLINE void for_each_group(F f) {
+  for (std::int64_t i = 0; i < kSummed; i += kTogether * static_cast<std::int64_t>(hn::Lanes(D()))) f(i);
 }
 
 void sum_simply(const AftBlock& b) {
-  const D d;
   const AftForm& f = b.form;
   HWY_ALIGN float sums[kSummed];
-  for_each_vector([&](std::int64_t i) HWY_ATTR {
-    CarefulSum<V> sum{hn::Zero(d), hn::Zero(d)};
+  for_each_group([&](std::int64_t i) HWY_ATTR {
+    Running sum;
     for (std::int64_t t = 0; t < f.tokens; ++t) {
-      sum.add(hn::LoadU(d, b.weighed + t * kSummed + i));
-      if (f.causal) hn::StoreU(sum.total(), d, b.weighed + t * kSummed + i);
+      sum.add(b.weighed + t * kSummed + i);
+      if (f.causal) sum.store(b.weighed + t * kSummed + i);
     }
-    hn::StoreU(sum.total(), d, sums + i);
+    sum.store(sums + i);
   });
   if (!f.causal) divide(sums, kBlock, b.there(), b.y + b.first);
   for (std::int64_t t = 0; t < f.tokens; ++t) {
@@ -81,7 +100,7 @@ void sum_simply(const AftBlock& b) {
   }
 }
 
-// Taps as e^{bias − m}, m the largest of the filter and of 0, for each of the numbers of a token.
+// Taps as e^{bias − m}, m the largest of the filter and of 0, for each channel.
 void weigh_taps(const AftBlock& b) {
   const D d;
   const AftForm& f = b.form;
@@ -96,15 +115,11 @@ void weigh_taps(const AftBlock& b) {
       low = std::min(low, filter[i]);
     }
     b.spread[static_cast<std::size_t>(c)] += high - low;
-    for (std::int64_t i = 0; i <= taps; ++i) b.taps[i * kSummed + c] = (i < taps ? filter[i] : 0) - high;
+    for (std::int64_t i = 0; i <= taps; ++i) b.taps[i * kBlock + c] = (i < taps ? filter[i] : 0) - high;
   }
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t i = 0; i <= taps; ++i) {
-    for (std::int64_t c = 0; c < kBlock; c += lanes) {
-      const V weight = exp_of_weight(d, hn::LoadU(d, b.taps + i * kSummed + c));
-      hn::StoreU(weight, d, b.taps + i * kSummed + c);
-      hn::StoreU(weight, d, b.taps + i * kSummed + kBlock + c);
-    }
+  for (std::int64_t i = 0; i < (taps + 1) * kBlock; i += lanes) {
+    hn::StoreU(exp_of_weight(d, hn::LoadU(d, b.taps + i)), d, b.taps + i);
   }
 }
 
@@ -124,71 +139,75 @@ void sum_columns(const AftBlock& b, std::int64_t y) {
     }
     columns = b.band;
   }
-  for_each_vector([&](std::int64_t i) HWY_ATTR {
-    CarefulSum<V> sum{hn::Zero(d), hn::Zero(d)};
+  for_each_group([&](std::int64_t i) HWY_ATTR {
+    Running before;
     for (std::int64_t row = 0; row < f.height; ++row) {
-      if (row < rows.begin || row >= rows.end) sum.add(hn::LoadU(d, b.row_totals + row * kSummed + i));
+      if (row < rows.begin || row >= rows.end) before.add(b.row_totals + row * kSummed + i);
     }
     for (std::int64_t x = 0; x <= f.width; ++x) {
-      hn::StoreU(sum.total(), d, b.before + x * kSummed + i);
-      if (x < f.width) sum.add(hn::LoadU(d, columns + x * kSummed + i));
+      before.store(b.before + x * kSummed + i);
+      if (x < f.width) before.add(columns + x * kSummed + i);
     }
-    sum = {hn::Zero(d), hn::Zero(d)};
+    if (f.causal) return;
+    Running behind;
     for (std::int64_t x = f.width; x >= 0; --x) {
-      if (x < f.width && !f.causal) sum.add(hn::LoadU(d, columns + x * kSummed + i));
-      hn::StoreU(sum.total(), d, b.behind + x * kSummed + i);
+      if (x < f.width) behind.add(columns + x * kSummed + i);
+      behind.store(b.behind + x * kSummed + i);
     }
   });
 }
 
-// kCount neighbouring vectors of the sums of the token at (y,x).
-template <int kCount>
-HWY_INLINE void sum_taps(const AftBlock& b, std::int64_t y, std::int64_t x, std::int64_t lane, float* sums) {
+// The sums of the token at (y,x), for two neighbouring vectors of channels from `c` on.
+HWY_INLINE void sum_taps(const AftBlock& b, std::int64_t y, std::int64_t x, std::int64_t c, float* sums) {
   const D d;
   const AftForm& f = b.form;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const AftRange rows = f.biased_rows(y);
   const AftRange columns = f.biased_columns(x);
-  const float* const before = b.before + columns.begin * kSummed + lane;
-  const float* const behind = b.behind + columns.end * kSummed + lane;
-  const float* const unbiased = b.taps + f.taps() * kSummed + lane;
-  V sum[kCount];
-#pragma GCC unroll 4
-  for (int i = 0; i < kCount; ++i) {
-    const V rest = hn::Add(hn::LoadU(d, before + i * lanes), hn::LoadU(d, behind + i * lanes));
-    sum[i] = hn::Mul(rest, hn::LoadU(d, unbiased + i * lanes));
-  }
+  const float* const before = b.before + columns.begin * kSummed + c;
+  const float* const behind = b.behind + columns.end * kSummed + c;
+  const float* const unbiased = b.taps + f.taps() * kBlock + c;
+  const auto rest = [&](std::int64_t i, std::int64_t of_channel) HWY_ATTR {
+    const V sum = hn::LoadU(d, before + i);
+    return hn::Mul(f.causal ? sum : hn::Add(sum, hn::LoadU(d, behind + i)), hn::LoadU(d, unbiased + of_channel));
+  };
+  V numerator0 = rest(0, 0);
+  V numerator1 = rest(lanes, lanes);
+  V denominator0 = rest(kBlock, 0);
+  V denominator1 = rest(kBlock + lanes, lanes);
   for (std::int64_t row = rows.begin; row < rows.end; ++row) {
-    const float* at = b.weighed + (row * f.width + columns.begin) * kSummed + lane;
-    const float* tap = b.taps + f.tap(y, x, row, columns.begin) * kSummed + lane;
-    for (std::int64_t column = columns.begin; column < columns.end; ++column, at += kSummed, tap += kSummed) {
-#pragma GCC unroll 4
-      for (int i = 0; i < kCount; ++i) {
-        sum[i] = hn::MulAdd(hn::LoadU(d, tap + i * lanes), hn::LoadU(d, at + i * lanes), sum[i]);
-      }
+    const float* at = b.weighed + (row * f.width + columns.begin) * kSummed + c;
+    const float* tap = b.taps + f.tap(y, x, row, columns.begin) * kBlock + c;
+    for (std::int64_t column = columns.begin; column < columns.end; ++column, at += kSummed, tap += kBlock) {
+      const V tap0 = hn::LoadU(d, tap);
+      const V tap1 = hn::LoadU(d, tap + lanes);
+      numerator0 = hn::MulAdd(tap0, hn::LoadU(d, at), numerator0);
+      numerator1 = hn::MulAdd(tap1, hn::LoadU(d, at + lanes), numerator1);
+      denominator0 = hn::MulAdd(tap0, hn::LoadU(d, at + kBlock), denominator0);
+      denominator1 = hn::MulAdd(tap1, hn::LoadU(d, at + kBlock + lanes), denominator1);
     }
   }
-#pragma GCC unroll 4
-  for (int i = 0; i < kCount; ++i) hn::StoreU(sum[i], d, sums + lane + i * lanes);
+  hn::StoreU(numerator0, d, sums + c);
+  hn::StoreU(numerator1, d, sums + c + lanes);
+  hn::StoreU(denominator0, d, sums + kBlock + c);
+  hn::StoreU(denominator1, d, sums + kBlock + c + lanes);
 }
 
 void sum_filtered(const AftBlock& b) {
-  constexpr int kTogether = 4;  // vectors: 4 · 16 lanes are the numbers of a token
-  const D d;
   const AftForm& f = b.form;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(D()));
   for (std::int64_t row = 0; row < f.height; ++row) {
-    for_each_vector([&](std::int64_t i) HWY_ATTR {
-      CarefulSum<V> sum{hn::Zero(d), hn::Zero(d)};
-      for (std::int64_t x = 0; x < f.width; ++x) sum.add(hn::LoadU(d, b.weighed + (row * f.width + x) * kSummed + i));
-      hn::StoreU(sum.total(), d, b.row_totals + row * kSummed + i);
+    for_each_group([&](std::int64_t i) HWY_ATTR {
+      Running sum;
+      for (std::int64_t x = 0; x < f.width; ++x) sum.add(b.weighed + (row * f.width + x) * kSummed + i);
+      sum.store(b.row_totals + row * kSummed + i);
     });
   }
   HWY_ALIGN float sums[kSummed];
   for (std::int64_t y = 0; y < f.height; ++y) {
     sum_columns(b, y);
     for (std::int64_t x = 0; x < f.width; ++x) {
-      for (std::int64_t lane = 0; lane < kSummed; lane += kTogether * lanes) sum_taps<kTogether>(b, y, x, lane, sums);
+      for (std::int64_t c = 0; c < kBlock; c += 2 * lanes) sum_taps(b, y, x, c, sums);
       divide(sums, kBlock, b.there(), b.y + (y * f.width + x) * f.channels + b.first);
     }
   }
@@ -232,7 +251,7 @@ class AftSumsKernel final : public Kernel {
       float* const behind = take(of_filters(form_.width + 1));
       float* const band = take(of_filters(band_width()));
       float* const row_totals = take(of_filters(form_.height));
-      float* const taps = take(of_filters(form_.taps() + 1));
+      float* const taps = take(of_filters(form_.taps() / 2 + 1));  // half as wide
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t entry = i / blocks;
         const std::int64_t tokens = entry * form_.tokens;
@@ -266,7 +285,7 @@ class AftSumsKernel final : public Kernel {
   std::size_t log_bytes() const { return whole_lines(aft_log_sums(form_) * sizeof(AftSums)); }
   std::size_t thread_bytes() const {
     const std::int64_t tokens =
-        form_.tokens + of_filters(2 * (form_.width + 1) + band_width() + form_.height + form_.taps() + 1);
+        form_.tokens + of_filters(2 * (form_.width + 1) + band_width() + form_.height + form_.taps() / 2 + 1);
     return log_bytes() + static_cast<std::size_t>(tokens * kSummed) * sizeof(float);
   }
 

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "kernel/testing/targets.h"
-#include "ops/bi_wkv/bi_wkv.h"
+#include "ops/causal_wkv/causal_wkv.h"
 #include "ops/testing/op_test.h"
 
 namespace weft {
@@ -86,8 +86,8 @@ TEST(Aft, WithATableMatchesTheReference) {
 
 TEST(Aft, WithFiltersMatchesTheReference) {
   for (const bool causal : {false, true}) {
-    for (const std::int64_t t : {1, 2, 3, 17, 100, 1025}) {
-      for (const std::int64_t taps : {1, 2, 5, 11, 150}) check_kernel(line(causal, {1, t, 6, 6}, 3, taps));
+    for (const std::int64_t t : {1, 2, 17, 300}) {
+      for (const std::int64_t taps : {1, 2, 11, 150}) check_kernel(line(causal, {1, t, 6, 6}, 3, taps));
     }
     for (const std::int64_t c : {1, 3, 15, 31, 32, 33, 64, 100}) check_kernel(line(causal, {2, 12, c, c}, 1, 3));
     check_kernel(line(causal, {3, 20, 6, 30}, 2, 4));
@@ -115,15 +115,15 @@ TEST(Aft, MatchesTheReferenceOnEveryInstructionSet) {
 
 // Keys and biases beyond what e^x has in f32, or differences that it rounds away.
 TEST(Aft, AnyFiniteKeysAndBiasesAreRight) {
-  for (const float scale : {12.0F, 30.0F, 1e4F, 1e30F}) {
+  for (const float scale : {12.0F, 1e4F, 1e30F}) {
     for (const bool causal : {false, true}) {
-      check_kernel(simple(causal, {2, 40, 20, 20}, scale));
-      check_kernel(table(causal, {2, 80, 20, 20}, 0, 0, scale));
-      check_kernel(table(causal, {2, 80, 20, 20}, 0, 0, 1, scale));
-      check_kernel(table(causal, {2, 140, 20, 20}, 9, 0, scale));
-      check_kernel(table(causal, {2, 140, 20, 20}, 9, 0, 1, scale));
-      check_kernel(line(causal, {2, 40, 5, 20}, 5, 5, scale));
-      check_kernel(line(causal, {2, 40, 5, 20}, 5, 5, 1, scale));
+      check_kernel(simple(causal, {2, 20, 9, 9}, scale));
+      check_kernel(table(causal, {1, 70, 5, 5}, 0, 0, scale));
+      check_kernel(table(causal, {1, 70, 5, 5}, 0, 0, 1, scale));
+      check_kernel(table(causal, {1, 140, 5, 5}, 9, 0, scale));
+      check_kernel(table(causal, {1, 140, 5, 5}, 9, 0, 1, scale));
+      check_kernel(line(causal, {2, 20, 5, 10}, 5, 5, scale));
+      check_kernel(line(causal, {2, 20, 5, 10}, 5, 5, 1, scale));
     }
     check_kernel(grid(5, 7, 2, 5, 20, {5, 3, 3}, scale));
     check_kernel(grid(5, 7, 2, 5, 20, {5, 3, 3}, 1, scale));
@@ -208,7 +208,7 @@ TEST(Aft, WithoutABiasItIsRwkvWithoutDecay) {
   const Tensor k = c.inputs[0].to(DType::kF64);
   const Tensor v = c.inputs[1].to(DType::kF64);
   const std::vector<double> zeros(7);
-  CausalWkv wkv(zeros, zeros);
+  CausalWkvRecurrence wkv(zeros, zeros);
   std::vector<double> y(v.data<double>().size());
   for (std::size_t t = 0; t < 30; ++t) {
     wkv.step(k.data<double>().subspan(t * 7, 7), v.data<double>().subspan(t * 7, 7), std::span(y).subspan(t * 7, 7));

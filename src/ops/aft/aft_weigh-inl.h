@@ -47,17 +47,19 @@ inline void weigh(const AftForm& f, const float* k, const float* v, std::int64_t
     }
     std::fill(keys + there, keys + block, 0.0F);
   }
-  for (std::int64_t c = 0; c < block; c += lanes) {
-    const float* keys = to + block + c;
-    auto high = hn::LoadU(d, keys);
-    auto low = high;
-    for (std::int64_t t = 1; t < f.tokens; ++t) {
-      const auto key = hn::LoadU(d, keys + t * 2 * block);
-      high = hn::Max(high, key);
-      low = hn::Min(low, key);
+  float* const smallest = spread;
+  std::copy_n(to + block, block, largest);
+  std::copy_n(to + block, block, smallest);
+  for (std::int64_t t = 1; t < f.tokens; ++t) {
+    const float* const keys = to + t * 2 * block + block;
+    for (std::int64_t c = 0; c < block; c += lanes) {
+      const auto key = hn::LoadU(d, keys + c);
+      hn::StoreU(hn::Max(hn::LoadU(d, largest + c), key), d, largest + c);
+      hn::StoreU(hn::Min(hn::LoadU(d, smallest + c), key), d, smallest + c);
     }
-    hn::StoreU(high, d, largest + c);
-    hn::StoreU(hn::Sub(high, low), d, spread + c);
+  }
+  for (std::int64_t c = 0; c < block; c += lanes) {
+    hn::StoreU(hn::Sub(hn::LoadU(d, largest + c), hn::LoadU(d, smallest + c)), d, spread + c);
   }
   for (std::int64_t t = 0; t < f.tokens; ++t) {
     float* const values = to + t * 2 * block;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "core/format.h"
 #include "kernel/onednn.h"
 #include "ops/linear/linear.h"
@@ -88,11 +90,20 @@ class LinearKernel final : public RowKernel {
   ProductOutput output_;
 };
 
+// Bytes of weights that are worth another thread: waking one takes as long as it takes to read some MiB.
+constexpr std::int64_t kPartBytes = std::int64_t{2} << 20;
+
+std::int64_t weight_bytes(const KernelRequest& request) {
+  return static_cast<std::int64_t>(size_of(request.precision)) * request.in[1].shape.elements();
+}
+
 // Few rows: columns on several threads, since what takes time is to read the weights.
 class FewRowsKernel final : public PartedKernel {
  public:
   FewRowsKernel(const KernelRequest& request, std::int64_t rows)
-      : rows_(rows), threads_(request.threads), product_(make_product(request)) {}
+      : rows_(rows),
+        most_parts_(std::min<std::int64_t>(request.threads, weight_bytes(request) / kPartBytes)),
+        product_(make_product(request)) {}
 
   std::string_view name() const override { return "onednn:linear_columns"; }
   DType encoding(int i) const override { return i == 0 ? product_->precision() : DType::kF32; }
@@ -100,7 +111,7 @@ class FewRowsKernel final : public PartedKernel {
   bool encode_output(DType encoding) override { return output_.encode(*product_, encoding); }
   std::unique_ptr<RowKernel> make_decoder() override { return make_decoder_of(product_, rows_); }
 
-  void prepare() override { parts_ = product_->set_parts(rows_, threads_); }
+  void prepare() override { parts_ = product_->set_parts(rows_, most_parts_); }
   std::int64_t parts() const override { return parts_; }
   std::size_t part_scratch_bytes() const override { return product_->scratch_bytes(); }
   void run_part(const KernelArgs& args, std::int64_t part) const noexcept override {
@@ -108,19 +119,16 @@ class FewRowsKernel final : public PartedKernel {
   }
 
  private:
-  std::int64_t rows_;
-  int threads_;
+  std::int64_t rows_, most_parts_;
   std::shared_ptr<onednn::Product> product_;
   ProductOutput output_;
   std::int64_t parts_ = 0;
 };
 
-// Whether columns rather than rows are to be shared out: fewer rows than a product is at its best rate with, and so
-// many weights that reading them takes longer than waking a thread.
+// Whether columns rather than rows are to be shared out: fewer rows than a product is at its best rate with.
 bool has_few_rows(const KernelRequest& request, std::int64_t rows) {
   constexpr std::int64_t kFewRows = 16;
-  constexpr std::int64_t kManyWeights = 128 * 1024;
-  return request.threads > 1 && rows <= kFewRows && request.in[1].shape.elements() >= kManyWeights;
+  return request.threads > 1 && rows <= kFewRows && weight_bytes(request) >= 2 * kPartBytes;
 }
 
 // Nothing to multiply: no rows, or no columns to sum over.

@@ -127,12 +127,21 @@ class Maker {
       if (i / static_cast<std::size_t>(channels) % 3 == 1) values[i] = std::abs(values[i]) + 0.5F;
     }
     const Value decay = weight({channels}, 0.5), bonus = weight({channels});
-    keep({causal_wkv(k.value, v.value, decay, bonus, graph().constant(state)).y, v.degree});
+    const auto [y, next] = causal_wkv(k.value, v.value, decay, bonus, graph().constant(state));
+    keep({y, v.degree});
+    if (chance(0.5)) keep({next, v.degree});
   }
   void add_token_shift() {
     const Entry x = of_rank(3);
     const Entry previous = like({x.shape()[0], x.shape()[2]});
     keep({token_shift(x.value, previous.value), std::max(x.degree, previous.degree)});
+  }
+  void add_embedding() {
+    const Entry table = of_rank(2);
+    if (table.shape().elements() == 0) return;
+    Tensor tokens(DType::kI64, {between(1, 3), between(1, 6)});
+    for (std::int64_t& token : tokens.mutable_data<std::int64_t>()) token = between(0, table.shape()[0] - 1);
+    keep({embedding(graph().constant(tokens), table.value), table.degree});
   }
   void add_aft() {
     const Entry v = of_rank(3);
@@ -446,8 +455,8 @@ class Maker {
                                           &Maker::add_clamp,
                                           &Maker::add_causal_wkv,
                                           &Maker::add_token_shift,
-                                          &Maker::add_rotary,
-                                          &Maker::add_aft};
+                                          &Maker::add_aft,
+                                          &Maker::add_embedding};
 
   std::mt19937_64 random_;
   RandomGraph result_;

@@ -53,7 +53,10 @@ std::vector<Tensor> evaluate_rounding(const RandomGraph& g, double epsilon, std:
   for (const Graph::Node& node : graph.nodes()) {
     std::vector<Tensor> in, out;
     const double n = roundings(graph, node);
-    for (const int id : node.inputs) in.push_back(changed(values[static_cast<std::size_t>(id)], n * epsilon));
+    for (const int id : node.inputs) {
+      const bool whole = graph.value(id).type.dtype == DType::kI64;  // whole numbers are not rounded
+      in.push_back(changed(values[static_cast<std::size_t>(id)], whole ? 0 : n * epsilon));
+    }
     for (const int id : node.outputs) out.emplace_back(DType::kF64, graph.value(id).type.shape);
     node.operation.reference(in, out);
     for (std::size_t i = 0; i < out.size(); ++i) {
