@@ -31,8 +31,8 @@ std::vector<std::int32_t> tokens_of_array(const FileBytes& file) {
   const Tensor array = read_npy(file);
   const bool whole = array.dtype() == DType::kI64 || array.dtype() == DType::kI32 || array.dtype() == DType::kI16 ||
                      array.dtype() == DType::kI8 || array.dtype() == DType::kU8;
-  require<IoError>(whole && array.shape().rank() == 1, file.name,
-                   "expected whole numbers along one axis, got {} {}", name_of(array.dtype()), array.shape());
+  require<IoError>(whole && array.shape().rank() == 1, file.name, "expected whole numbers along one axis, got {} {}",
+                   name_of(array.dtype()), array.shape());
   const Tensor wide = array.to(DType::kI64);
   std::vector<std::int32_t> tokens;
   tokens.reserve(static_cast<std::size_t>(wide.elements()));
@@ -45,7 +45,8 @@ std::vector<std::int32_t> tokens_of_array(const FileBytes& file) {
 }
 
 TokenWindows empty_windows(std::int64_t batch, std::int64_t length) {
-  return {.tokens = Tensor(DType::kI64, Shape({batch, length})), .targets = Tensor(DType::kI64, Shape({batch, length}))};
+  return {.tokens = Tensor(DType::kI64, Shape({batch, length})),
+          .targets = Tensor(DType::kI64, Shape({batch, length}))};
 }
 
 void fill_window(const TokenData& data, std::int64_t begin, std::int64_t b, TokenWindows& windows) {
@@ -72,9 +73,10 @@ TokenData TokenData::open(const fs::path& path, const std::optional<Tokenizer>& 
                      file.bytes.size());
     return {name, elements_of<std::uint16_t>(file), file.owner};
   }
-  require<ConfigError>(tokenizer.has_value(), name,
-                       "is text, which needs a tokenizer: a vocabulary file (tokenizer.json, rwkv_vocab_v20230424.txt), "
-                       "or \"bytes\"");
+  require<ConfigError>(
+      tokenizer.has_value(), name,
+      "is text, which needs a tokenizer: a vocabulary file (tokenizer.json, rwkv_vocab_v20230424.txt), "
+      "or \"bytes\"");
   if (tokenizer->name() == Tokenizer::bytes().name()) return {name, elements_of<std::uint8_t>(file), file.owner};
   return {name, tokenizer->encode(text_of(file))};
 }

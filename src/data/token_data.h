@@ -23,7 +23,8 @@ class TokenData {
   /// - raw 16-bit numbers, little-endian, as nanoGPT writes them (told by the name: *.bin);
   /// - any other file is text, any bytes, which `tokenizer` turns into tokens: all at once, special tokens of the
   ///   vocabulary found where the text spells them. Text of single bytes stays the file, mapped.
-  /// Throws IoError for what is missing, damaged, or not whole numbers from 0; ConfigError for text without a tokenizer.
+  /// Throws IoError for what is missing, damaged, or not whole numbers from 0; ConfigError for text without a
+  /// tokenizer.
   static TokenData open(const std::filesystem::path& path, const std::optional<Tokenizer>& tokenizer);
 
   /// What messages call it: the path that it was opened by.
@@ -36,7 +37,8 @@ class TokenData {
   void copy(std::int64_t begin, std::span<std::int64_t> out) const;
 
  private:
-  using Numbers = std::variant<std::span<const std::uint8_t>, std::span<const std::uint16_t>, std::vector<std::int32_t>>;
+  using Numbers =
+      std::variant<std::span<const std::uint8_t>, std::span<const std::uint16_t>, std::vector<std::int32_t>>;
 
   TokenData(std::string name, Numbers numbers, std::shared_ptr<const void> owner = nullptr);
 
@@ -54,8 +56,8 @@ struct TokenWindows {
 };
 
 /// Of `batch` windows of `length` tokens number `first` … in pass `pass` of a training: each begins anywhere in the
-/// text, a function of (seed, pass, its number). So the windows of several processes, numbered one behind the other, are
-/// those of one. Throws ConfigError for a text of less than length + 1 tokens.
+/// text, a function of (seed, pass, its number). So the windows of several processes, numbered one behind the other,
+/// are those of one. Throws ConfigError for a text of less than length + 1 tokens.
 TokenWindows draw_windows(const TokenData& data, std::int64_t length, std::int64_t batch, std::uint64_t seed,
                           std::int64_t pass, std::int64_t first);
 

@@ -113,7 +113,8 @@ TEST_F(Windows, BeginAnywhereAndTargetsFollow) {
   EXPECT_EQ(begins, (std::set<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7}));
   EXPECT_EQ(values_of(draw_windows(opened(counting(5)), 4, 1, 1, 0, 0).targets),
             (std::vector<std::int64_t>{1, 2, 3, 4}));
-  EXPECT_TRUE(refuses([&] { (void)draw_windows(data, 12, 1, 1, 0, 0); }, "has 12 tokens, which do not fill one window"));
+  EXPECT_TRUE(
+      refuses([&] { (void)draw_windows(data, 12, 1, 1, 0, 0); }, "has 12 tokens, which do not fill one window"));
 }
 
 TEST_F(Windows, DependOnSeedPassAndNumberAlone) {

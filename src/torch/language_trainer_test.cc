@@ -23,8 +23,8 @@ struct Language {
       {{"n_layer", 2}, {"n_embd", 16}, {"dim_att", 16}, {"dim_ffn", 32}, {"vocab_size", kVocabulary}});
 
   TrainingStart start(const Shape& tokens) const {
-    TrainingStart start{.graph = [own = architecture](
-                                     const Shape& input, bool training) { return training_graph(*own, input, training); },
+    TrainingStart start{.graph = [own = architecture](const Shape& input,
+                                                      bool training) { return training_graph(*own, input, training); },
                         .input = tokens,
                         .parameters = {},
                         .weights = initial_weights(*architecture, 1)};
@@ -58,7 +58,8 @@ TEST(LanguageTrainer, LearnsWhatRepeatsItself) {
   EXPECT_NEAR(before, std::log(kVocabulary), 0.5);  // a model that knows nothing
   double loss = before;
   for (int i = 0; i < 120; ++i) loss = trainer->step(batches, 1e-2).loss;
-  // What follows a 1 must be remembered: a 4 behind 3, a 5 behind 4. Who knows the last token only stays above 2/7 · ln 2.
+  // What follows a 1 must be remembered: a 4 behind 3, a 5 behind 4. Who knows the last token only stays above 2/7 ·
+  // ln 2.
   EXPECT_LT(loss, 0.05);
 }
 

@@ -43,8 +43,8 @@ struct TrainerOptions {
 };
 
 /// The graph for an input of this shape, its first one: images [B,C,H,W] or tokens [B,T]. Its one output are logits,
-/// [B,classes] or [B,T,V]. For training it is Graph::training(), with an input for each branch that may be dropped; else
-/// what the trained model is used by.
+/// [B,classes] or [B,T,V]. For training it is Graph::training(), with an input for each branch that may be dropped;
+/// else what the trained model is used by.
 using TrainingGraph = std::function<std::unique_ptr<Graph>(const Shape& input, bool training)>;
 
 /// One forward and backward pass.

@@ -338,7 +338,8 @@ TEST(Trainer, LogitsAreTheModelsOwn) {
   const Tensor images = real.batch(3, 2).input;  // another batch size than it trains with
   const Tensor got = trainer->logits(images);
   Graph plain("model");
-  const ModelValues values = real.architecture->pictures()->build(plain, plain.input("image", {DType::kF32, images.shape()}), {});
+  const ModelValues values =
+      real.architecture->pictures()->build(plain, plain.input("image", {DType::kF32, images.shape()}), {});
   plain.output("logits", *values.logits);
   const Tensor want = evaluate_reference(plain, trainer->weights(), std::array{images})[0];
   for (std::size_t i = 0; i < 8; ++i) {
@@ -356,7 +357,8 @@ TEST(Trainer, NamesTheFirstLayerThatGivesANaN) {
   EXPECT_EQ(trainer->state().steps, 0);
   TrainingBatch broken = real.batch(0, 4);
   broken.input.mutable_data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_TRUE(refuses([&] { load_torch_trainer({}, real.start())->step(std::array{broken}, 1e-3); }, "the input image is"));
+  EXPECT_TRUE(
+      refuses([&] { load_torch_trainer({}, real.start())->step(std::array{broken}, 1e-3); }, "the input image is"));
 }
 
 // Some pictures of a batch.

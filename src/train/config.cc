@@ -132,8 +132,9 @@ std::span<const Recipe> recipes() {
       {"small", "32 × 32 from scratch (CIFAR-10), patches of 4, 128 channels, 8 layers, 40 epochs", small()},
       {"imagenet", "224 × 224 from scratch, the official recipe of Vision-RWKV-T, 300 epochs", imagenet()},
       {"finetune", "from a trained model (--from FILE), a new head where the classes differ, 5 epochs", finetune()},
-      {"text", "language models, from scratch or (--from FILE) from a trained one: 6 layers of 256 channels, 256 tokens "
-               "in a row, 1 epoch; give a tokenizer",
+      {"text",
+       "language models, from scratch or (--from FILE) from a trained one: 6 layers of 256 channels, 256 tokens "
+       "in a row, 1 epoch; give a tokenizer",
        text()},
   };
   return all;

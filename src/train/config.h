@@ -38,7 +38,7 @@ struct TrainConfig {
   Json options = Json::object();  // of the model, over those of the preset or the file
   // Data.
   std::string data;
-  std::string val;      // empty: no evaluation
+  std::string val;  // empty: no evaluation
   // Of text.
   std::string tokenizer;  // a vocabulary file, or "bytes"; empty: data and val are tokens
   int ctx_len = 0;        // tokens that the model sees in a row

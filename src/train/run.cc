@@ -114,9 +114,7 @@ class Run {
     return yes[0] > 0;
   }
 
-  std::int64_t samples_per_step() const {
-    return task_->samples_per_pass() * processes_->world() * config_.accumulate;
-  }
+  std::int64_t samples_per_step() const { return task_->samples_per_pass() * processes_->world() * config_.accumulate; }
 
   void measure_way() {
     task_->seek(0);

@@ -33,9 +33,9 @@ struct RunOptions {
 struct StepReport {
   std::int64_t step = 0;  // 1 after the first
   std::int64_t steps = 0;
-  std::int64_t epoch = 0;     // 0 during the first
-  std::int64_t samples = 0;   // of this step, in all processes
-  std::string_view unit;      // what they are: "pictures", "tokens"
+  std::int64_t epoch = 0;    // 0 during the first
+  std::int64_t samples = 0;  // of this step, in all processes
+  std::string_view unit;     // what they are: "pictures", "tokens"
   double loss = 0;
   double learning_rate = 0;
   double gradient_norm = 0;

@@ -9,8 +9,8 @@
 
 namespace weft {
 
-/// The model that a configuration speaks of, without its options: as its file has it, or a preset, whose weights are yet
-/// to be made. Throws ConfigError, WeightError, IoError.
+/// The model that a configuration speaks of, without its options: as its file has it, or a preset, whose weights are
+/// yet to be made. Throws ConfigError, WeightError, IoError.
 ModelData origin_of(const TrainConfig& config);
 
 /// Fresh weights of a preset, or those of a file, for as many classes as the data set has, with its names as labels.
@@ -23,7 +23,6 @@ ModelData starting_language_model(const TrainConfig& config, ModelData origin, s
 
 /// The model with these weights, in config's element type, and with what it was trained by, and to what success, in its
 /// provenance.
-ModelData trained_model(const ModelData& start, const TrainConfig& config, const Weights& weights,
-                        const Json& metrics);
+ModelData trained_model(const ModelData& start, const TrainConfig& config, const Weights& weights, const Json& metrics);
 
 }  // namespace weft

@@ -27,9 +27,9 @@ struct RunState {
   TrainerState trainer;
   int world = 1;               // processes; the order of the samples depends on batch · world
   std::optional<double> best;  // by the task's criterion, so far; none: never evaluated
-  double loss_sum = 0;      // of the steps since the last line of the log
-  std::int64_t logged = 0;  // the step of that line
-  double loss = 0;          // in that line
+  double loss_sum = 0;         // of the steps since the last line of the log
+  std::int64_t logged = 0;     // the step of that line
+  double loss = 0;             // in that line
 };
 
 namespace run_files {

@@ -46,8 +46,8 @@ class Task {
   /// Whether there is anything to judge by.
   virtual bool judges() const = 0;
   virtual Criterion criterion() const = 0;
-  /// Fills in the loss, what else is measured, and of how many samples: of all processes, each of which judges its part.
-  /// By `trainer` on a GPU, else by the engine that models are used with. Throws IoError.
+  /// Fills in the loss, what else is measured, and of how many samples: of all processes, each of which judges its
+  /// part. By `trainer` on a GPU, else by the engine that models are used with. Throws IoError.
   virtual void judge(const Model& model, Trainer& trainer, EvalReport& report) const = 0;
 };
 

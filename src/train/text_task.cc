@@ -61,9 +61,9 @@ void check_keys(const TrainConfig& c) {
   require<ConfigError>(senseless.empty(), "train",
                        "the model {} reads text: {} must not be set; --recipe text sets what is for text", model,
                        senseless);
-  require<ConfigError>(c.ctx_len > 0, "train",
-                       "ctx_len must be 1 … 1048576, got 0: the model {} reads text; --recipe text sets what is for text",
-                       model);
+  require<ConfigError>(
+      c.ctx_len > 0, "train",
+      "ctx_len must be 1 … 1048576, got 0: the model {} reads text; --recipe text sets what is for text", model);
 }
 
 std::optional<Tokenizer> open_tokenizer(const std::string& name) {

@@ -297,9 +297,25 @@ class TrainText : public ::testing::Test {
     write_text(folder_ / "val.txt", text.substr(0, 200));
   }
   std::vector<std::string> command(const std::string& out, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> all = {"train", "--recipe", "text", "--data", folder_ / "train.txt", "--val",
-                                    folder_ / "val.txt", "--tokenizer", "bytes", "--out", folder_ / out, "--batch", "4",
-                                    "--threads", "1", "--lr", "0.01", "--epochs", "4"};
+    std::vector<std::string> all = {"train",
+                                    "--recipe",
+                                    "text",
+                                    "--data",
+                                    folder_ / "train.txt",
+                                    "--val",
+                                    folder_ / "val.txt",
+                                    "--tokenizer",
+                                    "bytes",
+                                    "--out",
+                                    folder_ / out,
+                                    "--batch",
+                                    "4",
+                                    "--threads",
+                                    "1",
+                                    "--lr",
+                                    "0.01",
+                                    "--epochs",
+                                    "4"};
     for (const char* const set : {"ctx_len=24", "warmup_epochs=0", "log_every=1",
                                   R"(options={"n_layer":1,"n_embd":16,"dim_att":16,"dim_ffn":32})"}) {
       all.insert(all.end(), {"--set", set});
@@ -328,17 +344,19 @@ TEST_F(TrainText, LearnsASentenceAndGoesOnToTheSameBits) {
     EXPECT_EQ(read_text(file("part", name)), read_text(file("run", name))) << name;
   }
 
-  std::vector<std::string> tuning = {"train", "--recipe", "text", "--from", file("run", "best.safetensors"), "--data",
-                                     folder_ / "val.txt", "--tokenizer", "bytes", "--out", folder_ / "tuned", "--threads",
-                                     "1", "--batch", "2", "--set", "ctx_len=50", "--json"};
+  std::vector<std::string> tuning = {
+      "train",           "--recipe",          "text",        "--from",  file("run", "best.safetensors"),
+      "--data",          folder_ / "val.txt", "--tokenizer", "bytes",   "--out",
+      folder_ / "tuned", "--threads",         "1",           "--batch", "2",
+      "--set",           "ctx_len=50",        "--json"};
   const Outcome tuned = weft_command(tuning);
   ASSERT_EQ(tuned.code, 0) << tuned.err;
   EXPECT_EQ(only_json(tuned.out)["best_loss"], nullptr);
 }
 
 TEST_F(TrainText, SaysWhatIsForPictures) {
-  const Outcome outcome = weft_command({"train", "--model", "rwkv4_169m", "--data", folder_ / "train.txt", "--tokenizer",
-                                        "bytes", "--out", folder_ / "run"});
+  const Outcome outcome = weft_command({"train", "--model", "rwkv4_169m", "--data", folder_ / "train.txt",
+                                        "--tokenizer", "bytes", "--out", folder_ / "run"});
   expect_error(outcome, 1, "the model rwkv4_169m reads text: image_size, mean, std, augment must not be set");
 }
 

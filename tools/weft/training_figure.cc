@@ -30,14 +30,13 @@ void draw_training(const std::filesystem::path& run) {
   }
   const bool text = !perplexity.empty();
   const Figure::Panel measure = !text          ? Figure::Panel{"top-1, %", {{}, top1, {}}}
-                        : bits.empty() ? Figure::Panel{"perplexity", {{}, perplexity, {}}}
-                                       : Figure::Panel{"bits per byte", {{}, bits, {}}};
-  const Figure figure{
-      .title = "Training",
-      .x_axis = "steps",
-      .scale = Scale::kLinear,
-      .lines = {"training", "validation", "learning rate"},
-      .panels = {{"loss", {loss, val_loss, {}}}, measure, {"learning rate", {{}, {}, rate}}}};
+                                : bits.empty() ? Figure::Panel{"perplexity", {{}, perplexity, {}}}
+                                               : Figure::Panel{"bits per byte", {{}, bits, {}}};
+  const Figure figure{.title = "Training",
+                      .x_axis = "steps",
+                      .scale = Scale::kLinear,
+                      .lines = {"training", "validation", "learning rate"},
+                      .panels = {{"loss", {loss, val_loss, {}}}, measure, {"learning rate", {{}, {}, rate}}}};
   OutputFile file(run / run_files::kCurves);
   file.write(to_svg(figure));
   file.commit();
