@@ -99,9 +99,9 @@ class TorchTrainer final : public Trainer {
         tensors_(execution_.tensor),
         make_graph_(start.graph),
         parameters_(start.parameters),
-        layout_(*start.graph(start.images, true), parameters_),
+        layout_(*start.graph(start.input, true), parameters_),
         exchange_(exchange_of(options)) {
-    const auto graph = start.graph(start.images, true);
+    const auto graph = start.graph(start.input, true);
     weights_ = at::zeros({layout_.size()}, tensors_);
     gradients_ = at::zeros({layout_.trained()}, tensors_);
     first_ = at::zeros_like(gradients_);
@@ -153,13 +153,13 @@ class TorchTrainer final : public Trainer {
     });
   }
 
-  Tensor logits(const Tensor& images) override {
+  Tensor logits(const Tensor& input) override {
     return translated([&] {
       const c10::InferenceMode no_gradients;
-      const Prepared& prepared = prepare(used_, images.shape(), false);
+      const Prepared& prepared = prepare(used_, input.shape(), false);
       Tensors parameters;
       for (std::size_t i = 0; i < layout_.count(); ++i) parameters.push_back(layout_.view(in_use(), i));
-      return from_torch(prepared.executor->forward(std::array{to_torch(images, tensors_)}, parameters)[0]);
+      return from_torch(prepared.executor->forward(std::array{to_torch(input, tensors_)}, parameters)[0]);
     });
   }
 
@@ -218,10 +218,10 @@ class TorchTrainer final : public Trainer {
   const at::Tensor& in_use() const { return average_.defined() ? average_ : weights_; }
 
   // A graph for training has its updates as further outputs.
-  const Prepared& prepare(Prepared& prepared, const Shape& images, bool training) {
-    if (!prepared.graph || prepared.graph->value(prepared.graph->inputs()[0]).type.shape != images) {
+  const Prepared& prepare(Prepared& prepared, const Shape& input, bool training) {
+    if (!prepared.graph || prepared.graph->value(prepared.graph->inputs()[0]).type.shape != input) {
       const c10::InferenceMode off(false);
-      Prepared next{.graph = make_graph_(images, training), .executor = nullptr};
+      Prepared next{.graph = make_graph_(input, training), .executor = nullptr};
       for (const Graph::Update& update : next.graph->updates()) {
         next.graph->output("update", Value(*next.graph, update.value));
       }
@@ -286,19 +286,22 @@ class TorchTrainer final : public Trainer {
   }
 
   Tensors inputs_of(const TrainingBatch& batch) const {
-    Tensors in = {to_torch(batch.images, tensors_)};
+    Tensors in = {to_torch(batch.input, tensors_)};
     for (const Tensor& branch : batch.branches) in.push_back(to_torch(branch, tensors_));
     return in;
   }
 
   at::Tensor loss_of(const TrainingBatch& batch, Tensors& updates) {
-    Tensors outputs = prepare(training_, batch.images.shape(), true).executor->forward(inputs_of(batch), leaves_);
+    Tensors outputs = prepare(training_, batch.input.shape(), true).executor->forward(inputs_of(batch), leaves_);
     const at::Tensor logits = outputs[0];
     updates.assign(outputs.begin() + 1, outputs.end());
+    const bool by_number = batch.targets.dtype() == DType::kI64;
+    const at::IntArrayRef expected = by_number ? logits.sizes().slice(0, logits.sizes().size() - 1) : logits.sizes();
     const at::Tensor targets = to_torch(batch.targets, tensors_);
-    require<ShapeError>(targets.sizes() == logits.sizes(), "trainer", "targets must be {}, got {}",
-                        Shape(logits.sizes().vec()), batch.targets.shape());
-    return -(targets * at::log_softmax(logits, 1)).sum(1).mean();
+    require<ShapeError>(targets.sizes() == expected, "trainer", "targets must be {}, got {}", Shape(expected.vec()),
+                        batch.targets.shape());
+    if (by_number) return at::cross_entropy_loss(logits.reshape({-1, logits.size(-1)}), targets.reshape({-1}));
+    return -(targets * at::log_softmax(logits, -1)).sum(-1).mean();
   }
 
   void update(double learning_rate) {
@@ -330,12 +333,12 @@ class TorchTrainer final : public Trainer {
       }
     }
     const Tensors in = inputs_of(batch);
+    const std::unique_ptr<Graph> graph = make_graph_(batch.input.shape(), true);
     for (std::size_t i = 0; i < in.size(); ++i) {
-      if (!all_finite(in[i])) {
-        fail<NumericError>("trainer", "the input {} is not finite at step {}", i == 0 ? "picture" : "branch", steps_);
-      }
+      if (all_finite(in[i])) continue;
+      fail<NumericError>("trainer", "the input {} is not finite at step {}", graph->value(graph->inputs()[i]).name,
+                         steps_);
     }
-    const std::unique_ptr<Graph> graph = make_graph_(batch.images.shape(), true);
     std::vector<const Graph::Node*> nodes;
     for (const Graph::Node& node : graph->nodes()) nodes.push_back(&node);
     for (const Graph::Node* const node : nodes) graph->output("", Value(*graph, node->outputs[0]));

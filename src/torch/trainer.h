@@ -42,19 +42,20 @@ struct TrainerOptions {
   std::int64_t bucket_bytes = std::int64_t{4} << 20;
 };
 
-/// The graph for images [B,C,H,W], its first input, and logits [B,classes], its one output. For training it is
-/// Graph::training(), with an input for each branch that may be dropped; else what the trained model is used by.
-using TrainingGraph = std::function<std::unique_ptr<Graph>(const Shape& images, bool training)>;
+/// The graph for an input of this shape, its first one: images [B,C,H,W] or tokens [B,T]. Its one output are logits,
+/// [B,classes] or [B,T,V]. For training it is Graph::training(), with an input for each branch that may be dropped;
+/// else what the trained model is used by.
+using TrainingGraph = std::function<std::unique_ptr<Graph>(const Shape& input, bool training)>;
 
-/// One forward and backward pass. All f32.
+/// One forward and backward pass.
 struct TrainingBatch {
-  Tensor images;                 // [B,C,H,W]
-  Tensor targets;                // [B,classes], rows sum to 1
-  std::vector<Tensor> branches;  // the graph's further inputs
+  Tensor input;                  // images, f32 [B,C,H,W], or tokens, i64 [B,T]
+  Tensor targets;                // f32 as the logits, rows sum to 1; or the right class of each row, i64 [B] or [B,T]
+  std::vector<Tensor> branches;  // the graph's further inputs, f32
 };
 
 struct StepResult {
-  double loss = 0;           // mean cross-entropy over all pictures of the step, in all processes
+  double loss = 0;           // mean cross-entropy over all pictures or tokens of the step, in all processes
   double gradient_norm = 0;  // of that mean, before clipping
 };
 
@@ -80,8 +81,8 @@ class Trainer {
   /// then as before. ShapeError for batches that do not fit, MemoryError when memory is short.
   virtual StepResult step(std::span<const TrainingBatch> batches, double learning_rate) = 0;
 
-  /// Logits [B,classes] of images, as the model is used, by the average where there is one.
-  virtual Tensor logits(const Tensor& images) = 0;
+  /// Logits of an input, as the model is used, by the average where there is one.
+  virtual Tensor logits(const Tensor& input) = 0;
 
   /// The weights to use a model with: the average where there is one.
   virtual TrainerState::Tensors weights() const = 0;
@@ -94,7 +95,7 @@ class Trainer {
 /// What a trainer begins with.
 struct TrainingStart {
   TrainingGraph graph;
-  Shape images;                              // [B,C,H,W] of one pass
+  Shape input;                               // of one pass
   std::vector<TrainedParameter> parameters;  // all of the graph's, in its order
   TrainerState::Tensors weights;             // with several processes those of rank 0 are what all begin with
 };

@@ -36,14 +36,14 @@ const Shape kImages = {2, 3, 1, 1};
 
 TrainingStart affine_start() {
   return {.graph = affine_graph,
-          .images = kImages,
+          .input = kImages,
           .parameters = {{.name = "fc.weight", .lr_scale = 0.5, .weight_decay = 0.1}, {.name = "fc.bias"}},
           .weights = {{"fc.weight", Tensor::of(std::vector<float>{0.5F, -0.25F, 0.75F, 0.1F, 0.2F, -0.3F}, {2, 3})},
                       {"fc.bias", Tensor::of(std::vector<float>{0.1F, -0.1F}, {2})}}};
 }
 
 TrainingBatch affine_batch(float scale = 1) {
-  return {.images = Tensor::of(std::vector<float>{1 * scale, 2, -1, 0.5F, -0.5F, 3}, kImages),
+  return {.input = Tensor::of(std::vector<float>{1 * scale, 2, -1, 0.5F, -0.5F, 3}, kImages),
           .targets = Tensor::of(std::vector<float>{1, 0, 0.25F, 0.75F}, {2, 2})};
 }
 
@@ -55,7 +55,7 @@ struct ByHand {
 
   // Loss, and the gradient into `gradient`.
   double loss(const TrainingBatch& batch, std::vector<double>& gradient) const {
-    const auto x = batch.images.data<float>();
+    const auto x = batch.input.data<float>();
     const auto target = batch.targets.data<float>();
     double total = 0;
     gradient.assign(8, 0);
@@ -183,7 +183,7 @@ TEST(Trainer, KeepsRunningStatistics) {
                             graph->output("logits", mul(normed, s.param("w", {2}, init::constant(1))));
                             return graph;
                           },
-                      .images = {2, 1, 1, 1},
+                      .input = {2, 1, 1, 1},
                       .parameters = {{.name = "bn.weight", .frozen = true},
                                      {.name = "bn.bias", .frozen = true},
                                      {.name = "bn.running_mean", .frozen = true},
@@ -195,7 +195,7 @@ TEST(Trainer, KeepsRunningStatistics) {
                                   {"bn.running_var", Tensor::of(std::vector<float>{1}, {1})},
                                   {"w", Tensor::of(std::vector<float>{1, 2}, {2})}}};
   const auto batch = [](float first, float second) {
-    return TrainingBatch{.images = Tensor::of(std::vector<float>{first, second}, {2, 1, 1, 1}),
+    return TrainingBatch{.input = Tensor::of(std::vector<float>{first, second}, {2, 1, 1, 1}),
                          .targets = Tensor::of(std::vector<float>{1, 0, 0, 1}, {2, 2}),
                          .branches = {}};
   };
@@ -212,7 +212,7 @@ TEST(Trainer, KeepsRunningStatistics) {
   };
   is_near(0.9F * 0.2F + 0.7F, 0.9F * (0.9F + 0.2F) + 0.8F);
   // As it is used the model normalises by these.
-  const Tensor logits = trainer->logits(batches[0].images);
+  const Tensor logits = trainer->logits(batches[0].input);
   EXPECT_NEAR(logits.data<float>()[0], (1 - 0.88F) / std::sqrt(1.79F), 1e-6);
   EXPECT_NEAR(logits.data<float>()[3], 2 * (3 - 0.88F) / std::sqrt(1.79F), 1e-5);
   // A step that fails leaves them alone, though its first pass was sound.
@@ -236,7 +236,7 @@ TEST(Trainer, TrainsAfterItWasJudgedOnTheSameShape) {
   const auto first = load_torch_trainer({}, start);
   const double loss = first->step(batches, 0.1).loss;
   const auto second = load_torch_trainer({}, start);
-  second->logits(batches[0].images);
+  second->logits(batches[0].input);
   EXPECT_EQ(second->step(batches, 0.1).loss, loss);
 }
 
@@ -255,7 +255,7 @@ struct Real {
   }
   TrainingStart start() const {
     TrainingStart start{.graph = [this](const Shape& shape, bool training) { return graph(shape, training); },
-                        .images = images,
+                        .input = images,
                         .parameters = {},
                         .weights = initial_weights(*architecture, 1)};
     const auto example = graph(images, true);
@@ -265,9 +265,9 @@ struct Real {
   TrainingBatch batch(unsigned seed, std::int64_t count) const {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
-    TrainingBatch batch{.images = Tensor(DType::kF32, {count, 3, 16, 16}),
+    TrainingBatch batch{.input = Tensor(DType::kF32, {count, 3, 16, 16}),
                         .targets = Tensor::zeros({DType::kF32, {count, 4}})};
-    for (float& x : batch.images.mutable_data<float>()) x = normal(random);
+    for (float& x : batch.input.mutable_data<float>()) x = normal(random);
     for (std::int64_t b = 0; b < count; ++b) batch.targets.mutable_data<float>()[4 * b + random() % 4] = 1;
     for (int i = 0; i < 4; ++i) {
       Tensor branch(DType::kF32, {count, 1, 1});
@@ -335,10 +335,11 @@ TEST(Trainer, StepsAskTheSystemForMemoryOnce) {
 TEST(Trainer, LogitsAreTheModelsOwn) {
   const Real real;
   const auto trainer = load_torch_trainer({}, real.start());
-  const Tensor images = real.batch(3, 2).images;  // another batch size than it trains with
+  const Tensor images = real.batch(3, 2).input;  // another batch size than it trains with
   const Tensor got = trainer->logits(images);
   Graph plain("model");
-  const ModelValues values = real.architecture->pictures()->build(plain, plain.input("image", {DType::kF32, images.shape()}), {});
+  const ModelValues values =
+      real.architecture->pictures()->build(plain, plain.input("image", {DType::kF32, images.shape()}), {});
   plain.output("logits", *values.logits);
   const Tensor want = evaluate_reference(plain, trainer->weights(), std::array{images})[0];
   for (std::size_t i = 0; i < 8; ++i) {
@@ -355,8 +356,9 @@ TEST(Trainer, NamesTheFirstLayerThatGivesANaN) {
   EXPECT_TRUE(refuses([&] { trainer->step(std::array{real.batch(0, 4)}, 1e-3); }, "[backbone.layers.1.ffn] "));
   EXPECT_EQ(trainer->state().steps, 0);
   TrainingBatch broken = real.batch(0, 4);
-  broken.images.mutable_data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_TRUE(refuses([&] { load_torch_trainer({}, real.start())->step(std::array{broken}, 1e-3); }, "picture"));
+  broken.input.mutable_data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_TRUE(
+      refuses([&] { load_torch_trainer({}, real.start())->step(std::array{broken}, 1e-3); }, "the input image is"));
 }
 
 // Some pictures of a batch.
@@ -369,7 +371,7 @@ TrainingBatch part_of(const TrainingBatch& batch, std::int64_t first, std::int64
         tensor.data<float>().subspan(static_cast<std::size_t>(first * row), static_cast<std::size_t>(count * row));
     return Tensor::of(std::vector<float>(values.begin(), values.end()), Shape(extents));
   };
-  TrainingBatch part{.images = rows(batch.images), .targets = rows(batch.targets)};
+  TrainingBatch part{.input = rows(batch.input), .targets = rows(batch.targets)};
   for (const Tensor& branch : batch.branches) part.branches.push_back(rows(branch));
   return part;
 }
@@ -384,7 +386,7 @@ TEST(Trainer, SeveralProcessesTakeTheStepsOfOne) {
     return std::array{real.batch(seed, 12), real.batch(seed + 1, 12)};
   };
   TrainingStart start = real.start();
-  start.images = {12, 3, 16, 16};
+  start.input = {12, 3, 16, 16};
   const auto one = load_torch_trainer(options, start);
   std::vector<StepResult> expected;
   for (int step = 0; step < kSteps; ++step) expected.push_back(one->step(passes(step), 1e-2));

@@ -38,7 +38,11 @@ struct TrainConfig {
   Json options = Json::object();  // of the model, over those of the preset or the file
   // Data.
   std::string data;
-  std::string val;      // empty: no evaluation
+  std::string val;  // empty: no evaluation
+  // Of text.
+  std::string tokenizer;  // a vocabulary file, or "bytes"; empty: data and val are tokens
+  int ctx_len = 0;        // tokens that the model sees in a row
+  // Of pictures.
   int image_size = 0;   // side of the pictures that the model sees; 0: the model's own
   int eval_resize = 0;  // side to which pictures are resized before the centre is cut out; 0: the model's own rule
   std::optional<std::array<float, 3>> mean;  // of pixels 0…255; none: the model's own
@@ -46,7 +50,7 @@ struct TrainConfig {
   Augment augment;
   // Length.
   int epochs = 300;
-  int batch = 128;     // pictures per pass and process
+  int batch = 128;     // pictures, or windows of ctx_len tokens, per pass and process
   int accumulate = 1;  // passes per step
   // Learning rate: rising linearly over the warm-up, then half a cosine down to min_lr.
   double lr = 1e-3;
@@ -81,6 +85,8 @@ struct TrainConfig {
       Field{"options", &TrainConfig::options},
       Field{"data", &TrainConfig::data},
       Field{"val", &TrainConfig::val},
+      Field{"tokenizer", &TrainConfig::tokenizer},
+      Field{"ctx_len", &TrainConfig::ctx_len},
       Field{"image_size", &TrainConfig::image_size},
       Field{"eval_resize", &TrainConfig::eval_resize},
       Field{"mean", &TrainConfig::mean},
@@ -121,7 +127,7 @@ struct Recipe {
   TrainConfig config;
 };
 
-/// "small": from scratch on pictures of 32 × 32; "imagenet": the official recipe of Vision-RWKV; "finetune".
+/// "small": from scratch on pictures of 32 × 32; "imagenet": the official recipe of Vision-RWKV; "finetune"; "text".
 std::span<const Recipe> recipes();
 /// Throws ConfigError that lists what there is.
 const Recipe& find_recipe(std::string_view name);

@@ -69,10 +69,17 @@ double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t 
   return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + std::cos(std::numbers::pi * std::min(way, 1.0)));
 }
 
-std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& images, bool training) {
+std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& input, bool training) {
+  if (const LanguageArchitecture* const language = architecture.language()) {
+    // Trained or not: what is judged begins anew, too, and without states there is nothing to carry on.
+    auto graph = std::make_unique<Graph>(std::string(architecture.family()), /*training=*/true);
+    const Value tokens = graph->input("tokens", {DType::kI64, input});
+    graph->output("logits", language->build(*graph, tokens, LogitsOf::kAll));
+    return graph;
+  }
   auto graph = std::make_unique<Graph>(std::string(architecture.family()), training);
-  const Value input = graph->input("image", {DType::kF32, images});
-  const ModelValues values = require_pictures(architecture).build(*graph, input, {});
+  const Value image = graph->input("image", {DType::kF32, input});
+  const ModelValues values = require_pictures(architecture).build(*graph, image, {});
   require<UnsupportedError>(values.logits.has_value(), "train", "the model is a bare backbone; give it a head");
   graph->output("logits", *values.logits);
   return graph;

@@ -18,9 +18,9 @@ namespace weft {
 /// restarts).
 double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t warmup, std::int64_t steps);
 
-/// The graph to train an architecture on images of a shape. Throws UnsupportedError for a bare backbone.
-std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& images,
-                                      bool training = true);
+/// The graph to train an architecture on images [B,C,H,W] or tokens [B,T] of a shape; of one that reads text each entry
+/// is a text of its own. Throws UnsupportedError for a bare backbone.
+std::unique_ptr<Graph> training_graph(const Architecture& architecture, const Shape& input, bool training = true);
 
 /// 0 for what lies before the blocks (embedding, positions, tokens), 1 + i for block i, 1 + depth for what follows
 /// (final norm, head): of each parameter of the graph, in its order.

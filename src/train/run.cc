@@ -1,17 +1,15 @@
 #include "train/run.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <utility>
 
 #include "api/model_file.h"
 #include "core/format.h"
 #include "core/options.h"
-#include "data/loader.h"
 #include "io/json.h"
 #include "io/output_file.h"
 #include "train/agreement.h"
@@ -19,6 +17,7 @@
 #include "train/recorder.h"
 #include "train/start.h"
 #include "train/state.h"
+#include "train/task.h"
 #include "weft/weft.h"
 
 namespace weft {
@@ -26,64 +25,6 @@ namespace fs = std::filesystem;
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-// How right and how sure a model is on pictures that it has not learned from.
-class Score {
- public:
-  void add(const Tensor& logits, std::span<const int> labels) {
-    const auto classes = static_cast<std::size_t>(logits.shape()[1]);
-    for (std::size_t b = 0; b < labels.size(); ++b) {
-      const auto row = logits.data<float>().subspan(b * classes, classes);
-      const auto own = static_cast<std::size_t>(labels[b]);
-      const double most = *std::ranges::max_element(row);
-      double sum = 0;
-      for (const float x : row) sum += std::exp(x - most);
-      loss_ += std::log(sum) + most - row[own];
-      const std::size_t place = place_of(row, own);
-      top1_ += place < 1 ? 1 : 0;
-      top5_ += place < 5 ? 1 : 0;
-      ++pictures_;
-    }
-  }
-  // Over all processes, each of which has seen its part.
-  void fill(EvalReport& report, Processes& processes) const {
-    std::array sums = {static_cast<double>(pictures_), loss_, static_cast<double>(top1_), static_cast<double>(top5_)};
-    processes.sum(sums, Pace::kOwn, "the others to judge the model on their pictures");
-    const double count = std::max(sums[0], 1.0);
-    report.pictures = static_cast<std::int64_t>(sums[0]);
-    report.loss = sums[1] / count;
-    report.top1 = sums[2] / count;
-    report.top5 = sums[3] / count;
-  }
-
- private:
-  // Where a class stands among all. Of equals the first is before the others, as in `weft eval`; a logit that is NaN
-  // says nothing for its class.
-  static std::size_t place_of(std::span<const float> logits, std::size_t own) {
-    if (std::isnan(logits[own])) return logits.size() + 5;
-    std::size_t before = 0;
-    for (std::size_t i = 0; i < logits.size(); ++i) {
-      before += logits[i] > logits[own] || (logits[i] == logits[own] && i < own) ? 1 : 0;
-    }
-    return before;
-  }
-
-  std::int64_t pictures_ = 0, top1_ = 0, top5_ = 0;
-  double loss_ = 0;
-};
-
-// FNV-1a of the classes of all pictures, in their order.
-std::uint64_t fingerprint(const Dataset& data) {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  for (std::int64_t i = 0; i < data.size(); ++i) {
-    hash = (hash ^ static_cast<std::uint64_t>(data.label(i))) * 0x100000001b3;
-  }
-  return hash;
-}
-
-Json facts_of(const Dataset& data) {
-  return {{"pictures", data.size()}, {"classes", data.class_names()}, {"labels", fingerprint(data)}};
-}
 
 std::string processes_text(int count) { return fmt::format("{} process{}", count, count == 1 ? "" : "es"); }
 
@@ -95,14 +36,10 @@ class Run {
         processes_(options_.processes ? options_.processes : std::make_shared<Alone>()),
         recorder_(options_.out, listener, processes_->rank() == 0) {
     validate(config_);
-    data_ = open_dataset(config_.data, Split::kTrain);
-    if (!config_.val.empty()) val_ = open_dataset(config_.val, Split::kTest);
-    if (val_) check_classes();
-    model_ = starting_model(config_, *data_);
+    task_ = make_task(config_, options_, processes_);
     agree();
-    const PictureArchitecture& architecture = require_pictures(*model_.architecture);
-    const Shape images = {config_.batch, architecture.in_channels(), model_.preprocess.crop, model_.preprocess.crop};
-    graph_ = training_graph(architecture, images);
+    const std::shared_ptr<const Architecture> architecture = task_->start().architecture;
+    const auto graph = training_graph(*architecture, task_->input());
     trainer_ = make_trainer(
         {.torch = {.cuda = options_.cuda,
                    .cuda_device = options_.cuda_device,
@@ -115,22 +52,21 @@ class Run {
          .clip_norm = config_.clip,
          .ema = config_.ema,
          .processes = processes_},
-        {.graph = [own = model_.architecture](
-                      const Shape& shape, bool training) { return training_graph(*own, shape, training); },
-         .images = images,
-         .parameters = plan_parameters(*graph_, *model_.architecture, config_),
-         .weights = model_.weights});
-    open_loader();
+        {.graph = [=](const Shape& input, bool training) { return training_graph(*architecture, input, training); },
+         .input = task_->input(),
+         .parameters = plan_parameters(*graph, *architecture, config_),
+         .weights = task_->start().weights});
+    measure_way();
   }
 
   void restore(const RunState& state) {
     trainer_->restore(state.trainer);
     step_ = state.trainer.steps;
-    best_top1_ = state.best_top1;
+    best_ = state.best;
     loss_sum_ = state.loss_sum;
     logged_ = state.logged;
     loss_ = state.loss;
-    open_loader();
+    task_->seek(step_ * config_.accumulate);
   }
 
   RunResult operator()() {
@@ -144,7 +80,7 @@ class Run {
     while (step_ < steps_ && !stopped) {
       try {
         one_step();
-      } catch (const IoError&) {  // a picture that cannot be read: the steps so far are good
+      } catch (const IoError&) {  // data that cannot be read: the steps so far are good
         if (processes_->world() == 1) save_state(/*last=*/false);  // of several all would have to
         throw;
       }
@@ -154,37 +90,20 @@ class Run {
       const bool state_due = config_.state_every > 0 && step_ % config_.state_every == 0;
       if (epoch_ends || state_due || stopped) save_state(/*last=*/stopped || step_ == steps_);
     }
-    return {.finished = step_ == steps_, .step = step_, .steps = steps_, .best_top1 = best_top1_};
+    return {.finished = step_ == steps_,
+            .step = step_,
+            .steps = steps_,
+            .criterion = task_->criterion().name,
+            .best = best_};
   }
 
  private:
-  // A file of numbers may lack the last classes.
-  void check_classes() const {
-    const std::vector<std::string>& all = data_->class_names();
-    const std::vector<std::string>& some = val_->class_names();
-    const bool fits = some.size() <= all.size() && std::equal(some.begin(), some.end(), all.begin());
-    require<ConfigError>(fits, "train", "the classes of {} ({}) are not those of {} ({})", config_.val,
-                         printable(fmt::format("{}", fmt::join(some, ", ")), 80), config_.data,
-                         printable(fmt::format("{}", fmt::join(all, ", ")), 80));
-  }
-
-  LoaderOptions loader_options() const {
-    return {.preprocess = model_.preprocess,
-            .augment = config_.augment,
-            .seed = config_.seed,
-            .batch = config_.batch,
-            .rank = processes_->rank(),
-            .world = processes_->world(),
-            .workers = options_.workers,
-            .prefetch = std::min(1 + config_.accumulate, 32)};  // a step's, while the one before is computed
-  }
-
   // Paths may be others on other machines; weights come from rank 0.
   void agree() {
     Json configuration = config_to_json(config_);
-    for (const char* const path : {"data", "val", "from"}) configuration.erase(path);
-    Json facts = {{"weft", version()}, {"configuration", configuration}, {"data", facts_of(*data_)}};
-    if (val_) facts["val"] = facts_of(*val_);
+    for (const char* const path : {"data", "val", "from", "tokenizer"}) configuration.erase(path);
+    Json facts = task_->facts();
+    facts.update({{"weft", version()}, {"configuration", configuration}});
     require_agreement(*processes_, facts);
   }
 
@@ -195,15 +114,11 @@ class Run {
     return yes[0] > 0;
   }
 
-  std::int64_t pictures_per_step() const {
-    return std::int64_t{config_.batch} * processes_->world() * config_.accumulate;
-  }
+  std::int64_t samples_per_step() const { return task_->samples_per_pass() * processes_->world() * config_.accumulate; }
 
-  void open_loader() {
-    const std::int64_t passes = step_ * config_.accumulate;
-    loader_.emplace(data_, loader_options());
-    per_epoch_ = loader_->steps_per_epoch();
-    if (passes > 0) loader_.emplace(data_, loader_options(), passes / per_epoch_, passes % per_epoch_);
+  void measure_way() {
+    task_->seek(0);
+    per_epoch_ = task_->passes_per_epoch();
     steps_ = config_.epochs * per_epoch_ / config_.accumulate;
     require<ConfigError>(steps_ > 0, "train", "{} epochs of {} passes do not fill one step of {}; lower accumulate",
                          config_.epochs, per_epoch_, config_.accumulate);
@@ -221,29 +136,23 @@ class Run {
 
   void one_step() {
     std::vector<TrainingBatch> passes;
-    for (int i = 0; i < config_.accumulate; ++i) {
-      TrainBatch batch = loader_->next();
-      passes.push_back(
-          {.images = std::move(batch.images),
-           .targets = std::move(batch.targets),
-           .branches = draw_branches(*graph_, config_.drop_path, config_.seed, batch.epoch,
-                                     (batch.step * processes_->world() + processes_->rank()) * config_.batch)});
-    }
+    for (int i = 0; i < config_.accumulate; ++i) passes.push_back(task_->next());
     const double rate = learning_rate(config_, step_, warmup_, steps_);
     const StepResult result = trainer_->step(passes, rate);
     const std::int64_t epoch = step_ * config_.accumulate / per_epoch_;
     ++step_;
     loss_sum_ += result.loss;
     const double seconds = std::chrono::duration<double>(Clock::now() - mark_).count();
-    const auto pictures = static_cast<double>((step_ - marked_) * pictures_per_step());
+    const auto samples = static_cast<double>((step_ - marked_) * samples_per_step());
     const StepReport report{.step = step_,
                             .steps = steps_,
                             .epoch = epoch,
-                            .pictures = pictures_per_step(),
+                            .samples = samples_per_step(),
+                            .unit = task_->unit(),
                             .loss = loss_sum_ / static_cast<double>(step_ - logged_),
                             .learning_rate = rate,
                             .gradient_norm = result.gradient_norm,
-                            .pictures_per_second = seconds > 0 ? pictures / seconds : 0};
+                            .samples_per_second = seconds > 0 ? samples / seconds : 0};
     recorder_.tell(&RunListener::stepped, report);
     if (step_ % config_.log_every != 0 && step_ != steps_) return;
     loss_ = report.loss;
@@ -252,7 +161,7 @@ class Run {
                    {"loss", report.loss},
                    {"lr", rate},
                    {"gradient_norm", result.gradient_norm},
-                   {"pictures_per_second", std::round(report.pictures_per_second * 10) / 10}});
+                   {fmt::format("{}_per_second", report.unit), std::round(report.samples_per_second * 10) / 10}});
     loss_sum_ = 0;
     logged_ = step_;
     mark_ = Clock::now();
@@ -262,59 +171,55 @@ class Run {
   void end_epoch() {
     const Clock::time_point start = Clock::now();
     const std::int64_t epochs = epochs_after(step_);
-    TrainingMetrics metrics{.steps = step_, .epochs = epochs, .loss = loss_, .top1 = -1, .top5 = -1};
+    Json metrics = {{"steps", step_}, {"epochs", epochs}, {"loss", loss_}};
     const bool at_end = step_ == steps_;
-    const bool best = val_ && (due(config_.eval_every) || at_end) && judge(metrics);
-    const ModelData data = trained_model(model_, config_, trainer_->weights(), metrics);
+    std::optional<EvalReport> report;
+    if (task_->judges() && (due(config_.eval_every) || at_end)) report = judge(metrics);
+    const ModelData data = trained_model(task_->start(), config_, trainer_->weights(), metrics);
     const auto write = [&](const std::string& name) {
       return recorder_.file(name, at_end, [&](const fs::path& path) { write_model_file(path, data); });
     };
     write(run_files::kLast);
     // What could not be written is not what the next one has to beat.
-    if (best && write(run_files::kBest)) best_top1_ = metrics.top1;
+    if (report && report->best && write(run_files::kBest)) best_ = deciding(*report);
     if (config_.save_every > 0 && due(config_.save_every)) {
       write(fmt::format("epoch-{:04}.safetensors", epochs));
     }
     mark_ += Clock::now() - start;  // evaluation is no training
   }
 
-  // Fills in how right the model is, and whether it is more so than any before.
-  bool judge(TrainingMetrics& metrics) {
-    const Model model(std::make_shared<const ModelData>(trained_model(model_, config_, trainer_->weights(), metrics)));
-    EvalReport report{.step = metrics.steps, .epoch = metrics.epochs};
+  // By the task's criterion.
+  double deciding(const EvalReport& report) const {
+    const std::string_view name = task_->criterion().name;
+    return name == "loss" ? report.loss : report.measure(name);
+  }
+  bool is_best(double value) const {
+    if (!best_) return !std::isnan(value);
+    return task_->criterion().higher ? value > *best_ : value < *best_;
+  }
+
+  // How good the model is, and whether it is better than any before. Nothing where that cannot be told.
+  std::optional<EvalReport> judge(Json& metrics) {
+    const Model model(
+        std::make_shared<const ModelData>(trained_model(task_->start(), config_, trainer_->weights(), metrics)));
+    EvalReport report{.step = step_, .epoch = epochs_after(step_), .unit = task_->unit()};
     try {
-      evaluate(model, report);
+      task_->judge(model, *trainer_, report);
     } catch (const IoError& error) {
       if (processes_->world() > 1) throw;  // the others wait for this one
       recorder_.tell(&RunListener::warned, fmt::format("{}; going on without this evaluation", error.what()));
-      return false;
+      return std::nullopt;
     }
-    report.best = report.top1 > best_top1_;
-    metrics.top1 = report.top1;
-    metrics.top5 = report.top5;
-    recorder_.log({{"step", report.step},
-                   {"epoch", report.epoch},
-                   {"val_loss", report.loss},
-                   {"val_top1", report.top1},
-                   {"val_top5", report.top5}});
+    report.best = is_best(deciding(report));
+    Json line = {{"step", report.step}, {"epoch", report.epoch}, {"val_loss", report.loss}};
+    metrics["val_loss"] = report.loss;
+    for (const auto& [name, value] : report.measures) {
+      line[fmt::format("val_{}", name)] = value;
+      metrics[std::string(name)] = value;
+    }
+    recorder_.log(line);
     recorder_.tell(&RunListener::evaluated, report);
-    return report.best;
-  }
-
-  // On the CPU by the engine that models are used with, on a GPU by libtorch.
-  void evaluate(const Model& model, EvalReport& report) {
-    EvalLoader pictures(val_, {.preprocess = model_.preprocess,
-                               .batch = config_.batch,
-                               .rank = processes_->rank(),
-                               .world = processes_->world(),
-                               .workers = options_.workers});
-    std::optional<Session> session;
-    if (!options_.cuda) session.emplace(model, SessionOptions{.threads = options_.threads});
-    Score score;
-    while (const std::optional<EvalBatch> batch = pictures.next()) {
-      score.add(session ? session->logits(batch->images) : trainer_->logits(batch->images), batch->labels);
-    }
-    score.fill(report, *processes_);
+    return report;
   }
 
   void save_state(bool last) {
@@ -322,7 +227,7 @@ class Run {
       write_state(options_.out, {.config = config_,
                                  .trainer = trainer_->state(),
                                  .world = processes_->world(),
-                                 .best_top1 = best_top1_,
+                                 .best = best_,
                                  .loss_sum = loss_sum_,
                                  .logged = logged_,
                                  .loss = loss_});
@@ -335,15 +240,12 @@ class Run {
   RunOptions options_;
   std::shared_ptr<Processes> processes_;
   Recorder recorder_;
-  std::shared_ptr<const Dataset> data_, val_;
-  ModelData model_;
-  std::unique_ptr<Graph> graph_;  // for its names and shapes
+  std::unique_ptr<Task> task_;
   std::shared_ptr<Trainer> trainer_;
-  std::optional<Loader> loader_;
   std::int64_t per_epoch_ = 1;  // passes
   std::int64_t steps_ = 0, warmup_ = 0;
   std::int64_t step_ = 0;
-  double best_top1_ = -1;
+  std::optional<double> best_;
   double loss_sum_ = 0;  // of the steps behind `logged_`
   std::int64_t logged_ = 0;
   double loss_ = 0;         // of the last line
@@ -365,6 +267,11 @@ void require_room(const fs::path& folder) {
 }
 
 }  // namespace
+
+double EvalReport::measure(std::string_view name) const {
+  const auto found = std::ranges::find(measures, name, &std::pair<std::string_view, double>::first);
+  return found == measures.end() ? std::numeric_limits<double>::quiet_NaN() : found->second;
+}
 
 RunResult train(const TrainConfig& config, const RunOptions& options, const MakeTrainer& make_trainer,
                 RunListener& listener) {
@@ -394,12 +301,12 @@ RunResult resume(const ResumeChanges& changes, const RunOptions& options, const 
   if (!changes.val.empty()) state.config.val = changes.val;
   const int batch = std::exchange(state.config.batch, changes.batch > 0 ? changes.batch : state.config.batch);
   const int world = processes->world();
-  const std::int64_t pictures = std::int64_t{batch} * state.world;
-  require<ConfigError>(pictures == std::int64_t{state.config.batch} * world, options.out.string(),
-                       "the run has {} of batch {}; with {} of batch {} the order of the pictures would differ; go on "
+  const std::int64_t samples = std::int64_t{batch} * state.world;
+  require<ConfigError>(samples == std::int64_t{state.config.batch} * world, options.out.string(),
+                       "the run has {} of batch {}; with {} of batch {} the order of the samples would differ; go on "
                        "with as many{}",
                        processes_text(state.world), batch, processes_text(world), state.config.batch,
-                       pictures % world == 0 ? fmt::format(", or with --batch {}", pictures / world) : "");
+                       samples % world == 0 ? fmt::format(", or with --batch {}", samples / world) : "");
   Run run(state.config, options, make_trainer, listener);
   run.restore(state);
   if (writes) rewind_log(options.out, state.trainer.steps);

@@ -5,7 +5,11 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "torch/trainer.h"
 #include "train/config.h"
@@ -17,7 +21,7 @@ namespace weft {
 struct RunOptions {
   std::filesystem::path out;  // the run's folder, made where it is missing
   int threads = 0;            // that compute; 0: one per core
-  int workers = 1;            // that prepare pictures
+  int workers = 1;            // that prepare pictures; text needs none
   bool cuda = false;
   int cuda_device = 0;  // which of them
   /// Those that carry out the run together; nothing: this one alone. All but rank 0 leave the folder alone.
@@ -29,22 +33,27 @@ struct RunOptions {
 struct StepReport {
   std::int64_t step = 0;  // 1 after the first
   std::int64_t steps = 0;
-  std::int64_t epoch = 0;     // 0 during the first
-  std::int64_t pictures = 0;  // of this step, in all processes
+  std::int64_t epoch = 0;    // 0 during the first
+  std::int64_t samples = 0;  // of this step, in all processes
+  std::string_view unit;     // what they are: "pictures", "tokens"
   double loss = 0;
   double learning_rate = 0;
   double gradient_norm = 0;
-  double pictures_per_second = 0;  // over the last steps
+  double samples_per_second = 0;  // over the last steps
 };
 
 struct EvalReport {
   std::int64_t step = 0;
   std::int64_t epoch = 0;  // epochs done
-  std::int64_t pictures = 0;
-  double loss = 0;
-  double top1 = 0;  // fractions
-  double top5 = 0;
+  std::int64_t samples = 0;
+  std::string_view unit;
+  double loss = 0;  // mean cross-entropy of a sample, nats
+  /// Of pictures "top1" and "top5", fractions; of text "perplexity" and, where bytes are known, "bits_per_byte".
+  std::vector<std::pair<std::string_view, double>> measures;
   bool best = false;
+
+  /// NaN for what was not measured.
+  double measure(std::string_view name) const;
 };
 
 /// Who watches a run. Of several processes only rank 0 reports.
@@ -64,7 +73,8 @@ struct RunResult {
   bool finished = false;  // false: stopped, to be resumed
   std::int64_t step = 0;
   std::int64_t steps = 0;
-  double best_top1 = -1;  // −1: never evaluated
+  std::string_view criterion;  // what the best model is told by: "top1" of pictures, "loss" of text
+  std::optional<double> best;  // none: never evaluated
 };
 
 /// load_torch_trainer, or what a test puts in its place.
@@ -81,11 +91,11 @@ RunResult train(const TrainConfig& config, const RunOptions& options, const Make
 struct ResumeChanges {
   std::string data;  // the data may have moved; empty: where they were
   std::string val;
-  int batch = 0;  // in another number of processes, with as many pictures a step in all; 0: as it was
+  int batch = 0;  // in another number of processes, with as many samples a step in all; 0: as it was
 };
 
 /// Goes on from the folder's saved state to the same bits as if the run had not been interrupted: the state that rank 0
-/// finds. Throws ConfigError where the number of processes and their batch would give another order of the pictures.
+/// finds. Throws ConfigError where the number of processes and their batch would give another order of the samples.
 RunResult resume(const ResumeChanges& changes, const RunOptions& options, const MakeTrainer& make_trainer,
                  RunListener& listener);
 

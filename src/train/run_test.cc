@@ -2,25 +2,27 @@
 
 #include <gtest/gtest.h>
 
-#include <barrier>
 #include <cmath>
 #include <filesystem>
-#include <thread>
 
 #include "api/model_data.h"
 #include "core/options.h"
 #include "data/testing/pictures.h"
 #include "io/testing/files.h"
 #include "train/state.h"
+#include "train/testing/watching.h"
 #include "weft/model.h"
 
 namespace weft {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::in_threads;
+using testing::Listener;
 using testing::read_text;
 using testing::refuses;
 using testing::TemporaryDirectory;
+using testing::timeless;
 using testing::write_text;
 
 // Stands in for libtorch: every weight moves by what it sees, so that the bits tell whether a run saw the same pictures
@@ -34,7 +36,7 @@ class CountingTrainer final : public Trainer {
   StepResult step(std::span<const TrainingBatch> batches, double learning_rate) override {
     double sum = 0;
     for (const TrainingBatch& batch : batches) {
-      for (const float x : batch.images.data<float>()) sum += x;
+      for (const float x : batch.input.data<float>()) sum += x;
       for (const Tensor& branch : batch.branches) sum += branch.data<float>()[0];
     }
     if (state_.steps == nan_at) throw NumericError("[here] gave a NaN");
@@ -70,20 +72,6 @@ class CountingTrainer final : public Trainer {
 
  private:
   TrainerState state_;
-};
-
-class Listener final : public RunListener {
- public:
-  void started(std::string_view) override {}
-  void stepped(const StepReport& report) override { steps.push_back(report); }
-  void evaluated(const EvalReport& report) override { evaluations.push_back(report); }
-  void warned(std::string_view text) override { warnings.emplace_back(text); }
-  bool stop_requested() override { return std::ssize(steps) == stop_at; }
-
-  std::int64_t stop_at = -1;
-  std::vector<StepReport> steps;
-  std::vector<EvalReport> evaluations;
-  std::vector<std::string> warnings;
 };
 
 const MakeTrainer kCounting = [](const TrainerOptions&, const TrainingStart& start) {
@@ -127,17 +115,6 @@ class TrainingRun : public ::testing::Test {
   Listener listener_;
 };
 
-// Lines of a log without what depends on time.
-std::vector<Json> timeless(const fs::path& log) {
-  std::vector<Json> lines;
-  std::istringstream text(read_text(log));
-  for (std::string line; std::getline(text, line);) {
-    lines.push_back(Json::parse(line));
-    lines.back().erase("pictures_per_second");
-  }
-  return lines;
-}
-
 TEST_F(TrainingRun, WritesModelsStateAndLog) {
   config_.save_every = 2;
   config_.weights = WeightDType::kBF16;
@@ -146,7 +123,7 @@ TEST_F(TrainingRun, WritesModelsStateAndLog) {
   EXPECT_EQ(result.steps, 18);
   EXPECT_EQ(listener_.steps.size(), 18U);
   EXPECT_EQ(listener_.evaluations.size(), 3U);
-  EXPECT_EQ(listener_.evaluations.back().pictures, 9);
+  EXPECT_EQ(listener_.evaluations.back().samples, 9);
   EXPECT_TRUE(listener_.warnings.empty());
   const fs::path run = folder_ / "run";
   for (const char* const name : {"last.safetensors", "best.safetensors", "epoch-0002.safetensors"}) {
@@ -227,11 +204,11 @@ TEST_F(TrainingRun, EqualLogitsAndNaNsAreNoSuccess) {
   config_.epochs = 1;
   // 9 pictures of the classes 0 … 8: of equal logits the first is taken.
   train(config_, options("equal"), counting_with(&CountingTrainer::head, std::optional(0.0F)), listener_);
-  EXPECT_DOUBLE_EQ(listener_.evaluations.at(0).top1, 1.0 / 9);
-  EXPECT_DOUBLE_EQ(listener_.evaluations.at(0).top5, 5.0 / 9);
+  EXPECT_DOUBLE_EQ(listener_.evaluations.at(0).measure("top1"), 1.0 / 9);
+  EXPECT_DOUBLE_EQ(listener_.evaluations.at(0).measure("top5"), 5.0 / 9);
   train(config_, options("nan"), counting_with(&CountingTrainer::head, std::optional(std::nanf(""))), listener_);
-  EXPECT_EQ(listener_.evaluations.at(1).top1, 0);
-  EXPECT_EQ(listener_.evaluations.at(1).top5, 0);
+  EXPECT_EQ(listener_.evaluations.at(1).measure("top1"), 0);
+  EXPECT_EQ(listener_.evaluations.at(1).measure("top5"), 0);
 }
 
 TEST_F(TrainingRun, APictureThatCannotBeReadCostsNoStep) {
@@ -258,7 +235,7 @@ TEST_F(TrainingRun, AValidationPictureThatCannotBeReadCostsTheEvaluationOnly) {
   fs::rename(folder_ / "val" / "bird", folder_ / "val" / "automobile");
   const RunResult result = train(config_, options("run"), kCounting, listener_);
   EXPECT_TRUE(result.finished);
-  EXPECT_EQ(result.best_top1, -1);
+  EXPECT_FALSE(result.best.has_value());
   ASSERT_EQ(listener_.warnings.size(), 3U);
   EXPECT_NE(listener_.warnings[0].find("a.png"), std::string::npos) << listener_.warnings[0];
   EXPECT_TRUE(fs::exists(folder_ / "run" / "last.safetensors"));
@@ -272,54 +249,6 @@ TEST_F(TrainingRun, AListenerStopsItAndTheStateIsSaved) {
   EXPECT_EQ(read_state(folder_ / "run").trainer.steps, 5);
 }
 
-// Threads in the place of processes.
-class ThreadProcesses final : public Processes {
- public:
-  struct Shared {
-    explicit Shared(int world) : arrived(world), texts(static_cast<std::size_t>(world)), values(texts.size()) {}
-    std::barrier<> arrived;
-    std::vector<std::string> texts;
-    std::vector<std::vector<double>> values;
-  };
-  ThreadProcesses(int rank, std::shared_ptr<Shared> shared) : rank_(rank), shared_(std::move(shared)) {}
-
-  int rank() const override { return rank_; }
-  int world() const override { return static_cast<int>(shared_->texts.size()); }
-  std::string share(std::string_view text, std::string_view what) override { return gather(text, what)[0]; }
-  std::vector<std::string> gather(std::string_view text, std::string_view) override {
-    shared_->texts[static_cast<std::size_t>(rank_)] = text;
-    shared_->arrived.arrive_and_wait();
-    std::vector<std::string> all = shared_->texts;
-    shared_->arrived.arrive_and_wait();
-    return all;
-  }
-  void sum(std::span<double> values, Pace, std::string_view) override {
-    shared_->values[static_cast<std::size_t>(rank_)].assign(values.begin(), values.end());
-    shared_->arrived.arrive_and_wait();
-    std::ranges::fill(values, 0);
-    for (const std::vector<double>& others : shared_->values) {
-      for (std::size_t i = 0; i < values.size(); ++i) values[i] += others[i];
-    }
-    shared_->arrived.arrive_and_wait();
-  }
-
- private:
-  int rank_;
-  std::shared_ptr<Shared> shared_;
-};
-
-// Calls `body` with the processes' options, one thread for each.
-void in_threads(int world, const RunOptions& options, const std::function<void(const RunOptions&)>& body) {
-  const auto shared = std::make_shared<ThreadProcesses::Shared>(world);
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < world; ++rank) {
-    RunOptions own = options;
-    own.processes = std::make_shared<ThreadProcesses>(rank, shared);
-    threads.emplace_back([own, &body] { body(own); });
-  }
-  for (std::thread& thread : threads) thread.join();
-}
-
 // Keeps what each step sees of each picture: its first pixel and its branches.
 class WatchingTrainer final : public Trainer {
  public:
@@ -329,9 +258,9 @@ class WatchingTrainer final : public Trainer {
   StepResult step(std::span<const TrainingBatch> batches, double) override {
     std::vector<float> pictures;
     for (const TrainingBatch& batch : batches) {
-      const std::int64_t count = batch.images.shape()[0];
+      const std::int64_t count = batch.input.shape()[0];
       for (std::int64_t b = 0; b < count; ++b) {
-        pictures.push_back(batch.images.data<float>()[static_cast<std::size_t>(b * batch.images.elements() / count)]);
+        pictures.push_back(batch.input.data<float>()[static_cast<std::size_t>(b * batch.input.elements() / count)]);
         for (const Tensor& branch : batch.branches)
           pictures.push_back(branch.data<float>()[static_cast<std::size_t>(b)]);
       }
@@ -389,7 +318,7 @@ TEST_F(TrainingRun, SeveralProcessesSeeTogetherWhatOneSees) {
     one[i]["val_loss"] = two[i]["val_loss"];
   }
   EXPECT_EQ(two, one);
-  EXPECT_EQ(listeners[0].evaluations.back().pictures, 9);
+  EXPECT_EQ(listeners[0].evaluations.back().samples, 9);
   EXPECT_EQ(listeners[0].steps.size(), 18U);
   EXPECT_TRUE(listeners[1].steps.empty() && listeners[1].evaluations.empty());  // rank 0 speaks for all
 }
@@ -461,7 +390,7 @@ TEST_F(TrainingRun, WhatCouldNotBeWrittenIsNotTheBestSoFar) {
   part.stop_after = 6;  // an epoch
   train(config_, part, kCounting, listener_);
   EXPECT_EQ(listener_.warnings.size(), 1U);
-  EXPECT_EQ(read_state(part.out).best_top1, -1);
+  EXPECT_FALSE(read_state(part.out).best.has_value());
   fs::remove(best);
   resume({}, options("run"), kCounting, listener_);
   EXPECT_TRUE(fs::is_regular_file(best));
@@ -586,14 +515,33 @@ TEST(RunState, DamagedOrForeignFilesAreToldApart) {
   state.trainer.steps = 7;
   state.trainer.weights.emplace("a", Tensor::of(std::vector<float>{1, 2}, {2}));
   state.trainer.second.emplace("a", Tensor::of(std::vector<float>{3, 4}, {2}));
-  state.best_top1 = 0.5;
+  state.best = 0.5;
   write_state(folder.path(), state);
   const RunState back = read_state(folder.path());
   EXPECT_EQ(back.trainer.steps, 7);
+  EXPECT_EQ(back.best, 0.5);
   EXPECT_EQ(back.trainer.weights.at("a").data<float>()[1], 2);
   EXPECT_EQ(back.trainer.second.at("a").data<float>()[0], 3);
   EXPECT_TRUE(back.trainer.first.empty());
   EXPECT_EQ(back.config, state.config);
+}
+
+// Before there was text.
+TEST(RunState, ReadsThatOfVersionOne) {
+  RunState state;
+  Json position = position_of(state);
+  position["version"] = 1;
+  position.erase("best");
+  position["best_top1"] = -1;
+  state.best = 7;
+  set_position(position, state, "old");
+  EXPECT_FALSE(state.best.has_value());
+  position["best_top1"] = 0.25;
+  position["config"].erase("tokenizer");
+  set_position(position, state, "old");
+  EXPECT_EQ(state.best, 0.25);
+  position["version"] = 3;
+  EXPECT_TRUE(refuses([&] { set_position(position, state, "new"); }, "[new] is of version 3, this weft reads 1 … 2"));
 }
 
 }  // namespace

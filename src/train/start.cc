@@ -30,7 +30,7 @@ Preprocess preprocess_of(const TrainConfig& config, const Preprocess& own) {
   return p;
 }
 
-ModelData fresh_model(const TrainConfig& config, int classes) {
+ModelData fresh_picture_model(const TrainConfig& config, int classes) {
   const auto [family, preset] = find_preset(config.model);
   Json options = config.options;
   set_default(options, "num_classes", classes);
@@ -59,8 +59,7 @@ std::vector<bool> rows_are_classes(const Graph& graph, const PictureArchitecture
 }
 
 // Weights of the file wherever they fit; a head for other classes starts anew.
-ModelData model_from_file(const TrainConfig& config, const Dataset& dataset) {
-  ModelData data = read_model_file(config.from, {});
+ModelData tuned_picture_model(const TrainConfig& config, ModelData data, const Dataset& dataset) {
   const int old_classes = require_pictures(*data.architecture).classes();
   const bool same_classes =
       old_classes == dataset.classes() && (data.labels.empty() || data.labels == dataset.class_names());
@@ -94,6 +93,33 @@ ModelData model_from_file(const TrainConfig& config, const Dataset& dataset) {
   return data;
 }
 
+ModelData fresh_language_model(const TrainConfig& config, std::int32_t tokens) {
+  const auto [family, preset] = find_preset(config.model);
+  Json options = config.options;
+  if (tokens > 0) set_default(options, "vocab_size", tokens);
+  Json model = preset->config;
+  model.update(options);
+  ModelData data;
+  data.architecture = family->configure(model);
+  data.weights = initial_weights(*data.architecture, config.seed);
+  return data;
+}
+
+ModelData tuned_language_model(const TrainConfig& config, ModelData data, std::int32_t tokens) {
+  const Json own = data.architecture->config();
+  Json model = own;
+  model.update(config.options);
+  require<ConfigError>(model == own, config.from, "cannot be another model than it is: expected no options, got {}",
+                       printable(dump(config.options), 200));
+  // Models often know some more tokens than their vocabulary has.
+  const int known = require_language(*data.architecture).vocab_size();
+  require<ConfigError>(tokens == 0 || (tokens <= known && known / 2 < tokens), config.from,
+                       "knows {} tokens, the tokenizer {} has {}; give the one that the model was trained with", known,
+                       printable(config.tokenizer, 200), tokens);
+  for (auto& [name, weight] : data.weights) weight = weight.to(DType::kF32).clone();
+  return data;
+}
+
 DType dtype_of(WeightDType weights) {
   if (weights == WeightDType::kBF16) return DType::kBF16;
   return weights == WeightDType::kF16 ? DType::kF16 : DType::kF32;
@@ -101,8 +127,17 @@ DType dtype_of(WeightDType weights) {
 
 }  // namespace
 
-ModelData starting_model(const TrainConfig& config, const Dataset& dataset) {
-  ModelData data = config.from.empty() ? fresh_model(config, dataset.classes()) : model_from_file(config, dataset);
+ModelData origin_of(const TrainConfig& config) {
+  if (!config.from.empty()) return read_model_file(config.from, {});
+  const auto [family, preset] = find_preset(config.model);
+  ModelData data;
+  data.architecture = family->configure(preset->config);
+  return data;
+}
+
+ModelData starting_model(const TrainConfig& config, ModelData origin, const Dataset& dataset) {
+  ModelData data = config.from.empty() ? fresh_picture_model(config, dataset.classes())
+                                       : tuned_picture_model(config, std::move(origin), dataset);
   const int classes = require_pictures(*data.architecture).classes();
   require<ConfigError>(classes == dataset.classes(), "train", "the model has {} classes, {} has {}", classes,
                        dataset.name(), dataset.classes());
@@ -112,16 +147,20 @@ ModelData starting_model(const TrainConfig& config, const Dataset& dataset) {
   return data;
 }
 
+ModelData starting_language_model(const TrainConfig& config, ModelData origin, std::int32_t tokens) {
+  ModelData data = config.from.empty() ? fresh_language_model(config, tokens)
+                                       : tuned_language_model(config, std::move(origin), tokens);
+  data.findings.clear();
+  return data;
+}
+
 ModelData trained_model(const ModelData& start, const TrainConfig& config, const Weights& weights,
-                        const TrainingMetrics& metrics) {
+                        const Json& metrics) {
   ModelData data = start;
   data.weights.clear();
   for (const auto& [name, tensor] : weights) data.weights.emplace(name, tensor.to(dtype_of(config.weights)));
-  Json result = {{"steps", metrics.steps}, {"epochs", metrics.epochs}, {"loss", metrics.loss}};
-  if (metrics.top1 >= 0) result["top1"] = metrics.top1;
-  if (metrics.top5 >= 0) result["top5"] = metrics.top5;
   data.provenance = {
-      {"trained_by", fmt::format("weft {}", version())}, {"metrics", result}, {"training", config_to_json(config)}};
+      {"trained_by", fmt::format("weft {}", version())}, {"metrics", metrics}, {"training", config_to_json(config)}};
   return data;
 }
 

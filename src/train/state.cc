@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kKey = "weft.training";
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;  // 1 knew pictures only
 
 struct Section {
   std::string_view prefix;
@@ -32,7 +32,7 @@ constexpr std::array<Section, 4> kSections = {{{"weights/", &TrainerState::weigh
 
 Json position_of(const RunState& state) {
   return {{"version", kVersion},        {"steps", state.trainer.steps},
-          {"world", state.world},       {"best_top1", state.best_top1},
+          {"world", state.world},       {"best", state.best ? Json(*state.best) : Json(nullptr)},
           {"loss_sum", state.loss_sum}, {"logged", state.logged},
           {"loss", state.loss},         {"config", config_to_json(state.config)}};
 }
@@ -40,10 +40,13 @@ Json position_of(const RunState& state) {
 void set_position(const Json& position, RunState& state, const std::string& place) {
   try {
     const int version = position.at("version").get<int>();
-    require<UnsupportedError>(version == kVersion, place, "is of version {}, this weft reads {}", version, kVersion);
+    require<UnsupportedError>(version >= 1 && version <= kVersion, place, "is of version {}, this weft reads 1 … {}",
+                              version, kVersion);
     state.trainer.steps = position.at("steps").get<std::int64_t>();
     state.world = position.at("world").get<int>();
-    state.best_top1 = position.at("best_top1").get<double>();
+    const Json& best = position.at(version == 1 ? "best_top1" : "best");  // −1 and null: none
+    state.best.reset();
+    if (version == 1 ? best.get<double>() >= 0 : !best.is_null()) state.best = best.get<double>();
     state.loss_sum = position.at("loss_sum").get<double>();
     state.logged = position.at("logged").get<std::int64_t>();
     state.loss = position.value("loss", 0.0);  // early states are without

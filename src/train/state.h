@@ -5,7 +5,7 @@
 //   log.jsonl           a JSON object a line: steps and evaluations
 //   curves.svg          the log as a picture
 //   last.safetensors    the model at the end of the last epoch
-//   best.safetensors    the model with the highest top-1 on the validation pictures
+//   best.safetensors    the model with the highest top-1 on the validation pictures, the lowest loss on such text
 //   epoch-0010.safetensors   models that save_every keeps
 //
 // Each file is written whole or not at all, so that a run that is cut off, or a disk that is full, leaves the earlier
@@ -25,11 +25,11 @@ namespace weft {
 struct RunState {
   TrainConfig config;
   TrainerState trainer;
-  int world = 1;            // processes; the order of the pictures depends on batch · world
-  double best_top1 = -1;    // so far; −1: never evaluated
-  double loss_sum = 0;      // of the steps since the last line of the log
-  std::int64_t logged = 0;  // the step of that line
-  double loss = 0;          // in that line
+  int world = 1;               // processes; the order of the samples depends on batch · world
+  std::optional<double> best;  // by the task's criterion, so far; none: never evaluated
+  double loss_sum = 0;         // of the steps since the last line of the log
+  std::int64_t logged = 0;     // the step of that line
+  double loss = 0;             // in that line
 };
 
 namespace run_files {

@@ -287,5 +287,78 @@ TEST(TrainUsage, WithoutLibtorchItSaysWhatToInstall) {
   expect_error(weft_command({"train", "--data", folder / "train.bin", "--out", folder / "run"}), 1, "libtorch-dev");
 }
 
+class TrainText : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!WEFT_HAS_TORCH) GTEST_SKIP() << "this build has no libtorch";
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += "the cat sat on the mat. ";
+    write_text(folder_ / "train.txt", text);
+    write_text(folder_ / "val.txt", text.substr(0, 200));
+  }
+  std::vector<std::string> command(const std::string& out, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> all = {"train",
+                                    "--recipe",
+                                    "text",
+                                    "--data",
+                                    folder_ / "train.txt",
+                                    "--val",
+                                    folder_ / "val.txt",
+                                    "--tokenizer",
+                                    "bytes",
+                                    "--out",
+                                    folder_ / out,
+                                    "--batch",
+                                    "4",
+                                    "--threads",
+                                    "1",
+                                    "--lr",
+                                    "0.01",
+                                    "--epochs",
+                                    "4"};
+    for (const char* const set : {"ctx_len=24", "warmup_epochs=0", "log_every=1",
+                                  R"(options={"n_layer":1,"n_embd":16,"dim_att":16,"dim_ffn":32})"}) {
+      all.insert(all.end(), {"--set", set});
+    }
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  std::string file(const std::string& run, const char* name) const { return (fs::path(folder_ / run) / name).string(); }
+
+  ScratchFolder folder_;
+};
+
+TEST_F(TrainText, LearnsASentenceAndGoesOnToTheSameBits) {
+  const Outcome trained = weft_command(command("run", {"--json"}));
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  const Json result = only_json(trained.out);
+  EXPECT_TRUE(result["finished"]);
+  EXPECT_LT(result["best_loss"], 2);  // ln 256 = 5.5 before; the sentence has eleven letters, 2.2 by their frequency
+  EXPECT_NE(trained.err.find("bits per byte"), std::string::npos) << trained.err;
+  EXPECT_NE(read_text(file("run", "log.jsonl")).find("tokens_per_second"), std::string::npos);
+  EXPECT_NE(read_text(file("run", "curves.svg")).find("bits per byte"), std::string::npos);
+
+  ASSERT_EQ(weft_command(command("part", {"--stop-after", "13"})).code, 0);
+  ASSERT_EQ(weft_command({"train", "--resume", folder_ / "part", "--threads", "1"}).code, 0);
+  for (const char* const name : {"state.safetensors", "last.safetensors", "best.safetensors"}) {
+    EXPECT_EQ(read_text(file("part", name)), read_text(file("run", name))) << name;
+  }
+
+  std::vector<std::string> tuning = {
+      "train",           "--recipe",          "text",        "--from",  file("run", "best.safetensors"),
+      "--data",          folder_ / "val.txt", "--tokenizer", "bytes",   "--out",
+      folder_ / "tuned", "--threads",         "1",           "--batch", "2",
+      "--set",           "ctx_len=50",        "--json"};
+  const Outcome tuned = weft_command(tuning);
+  ASSERT_EQ(tuned.code, 0) << tuned.err;
+  EXPECT_EQ(only_json(tuned.out)["best_loss"], nullptr);
+}
+
+TEST_F(TrainText, SaysWhatIsForPictures) {
+  const Outcome outcome = weft_command({"train", "--model", "rwkv4_169m", "--data", folder_ / "train.txt",
+                                        "--tokenizer", "bytes", "--out", folder_ / "run"});
+  expect_error(outcome, 1, "the model rwkv4_169m reads text: image_size, mean, std, augment must not be set");
+}
+
 }  // namespace
 }  // namespace weft::testing

@@ -1,4 +1,4 @@
-// weft train: weights from pictures whose classes are known.
+// weft train: weights from pictures whose classes are known, or from text.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -27,7 +27,7 @@ struct Options {
   std::string config;
   std::vector<std::string> set;
   // Short for --set; by their keys.
-  std::string data, val, model, from, dtype;
+  std::string data, val, tokenizer, model, from, dtype;
   std::string epochs, batch, lr, seed;
   std::string out, resume;
   std::string device = "cpu";
@@ -40,8 +40,8 @@ struct Options {
 
   // What stands on the command line, by key.
   std::vector<std::pair<const char*, const std::string*>> short_forms() const {
-    return {{"data", &data},     {"val", &val},     {"model", &model}, {"from", &from}, {"dtype", &dtype},
-            {"epochs", &epochs}, {"batch", &batch}, {"lr", &lr},       {"seed", &seed}};
+    return {{"data", &data},   {"val", &val},       {"tokenizer", &tokenizer}, {"model", &model}, {"from", &from},
+            {"dtype", &dtype}, {"epochs", &epochs}, {"batch", &batch},         {"lr", &lr},       {"seed", &seed}};
   }
 };
 
@@ -51,9 +51,12 @@ void declare(CLI::App& app, Options& o) {
   app.add_option("--recipe", o.recipe, "What everything that is not given is set to" + known)->capture_default_str();
   app.add_option("--data", o.data,
                  "Pictures to train with: a folder with a sub-folder per class, CIFAR-10 binary files, IDX files "
-                 "(MNIST), .gz or not")
+                 "(MNIST), .gz or not. Of a language model a file: text, or tokens (.npy; .bin: 16-bit numbers)")
       ->type_name("PATH");
-  app.add_option("--val", o.val, "Pictures to judge by, after each epoch")->type_name("PATH");
+  app.add_option("--val", o.val, "Pictures or text to judge by, after each epoch")->type_name("PATH");
+  app.add_option("--tokenizer", o.tokenizer,
+                 "Of a language model: tokenizer.json, a vocabulary of RWKV World, or bytes: each byte is a token")
+      ->type_name("FILE");
   app.add_option("--out", o.out, "Folder for the models, the state and the log of a new run")->type_name("DIR");
   app.add_option("--resume", o.resume, "Go on with the run in this folder, as if it had never stopped")
       ->type_name("DIR");
@@ -62,8 +65,8 @@ void declare(CLI::App& app, Options& o) {
   app.add_option("--config", o.config, "JSON file with any of the keys, over those of the recipe")->type_name("FILE");
   app.add_option("--set", o.set, "One key, over those of --config: --set clip=1 --set augment.mixup=0.8")
       ->type_name("KEY=VALUE");
-  app.add_option("--epochs", o.epochs, "Passes over the pictures")->type_name("N");
-  app.add_option("--batch", o.batch, "Pictures per pass and process")->type_name("N");
+  app.add_option("--epochs", o.epochs, "Passes over the pictures or the text")->type_name("N");
+  app.add_option("--batch", o.batch, "Pictures, or windows of text, per pass and process")->type_name("N");
   app.add_option("--lr", o.lr, "Highest learning rate")->type_name("X");
   app.add_option("--dtype", o.dtype, "What products multiply: f32 or bf16; weights and sums stay f32")->type_name("T");
   app.add_option("--seed", o.seed, "Of weights, order, augmentation and dropped branches")->type_name("N");
@@ -85,12 +88,14 @@ void declare(CLI::App& app, Options& o) {
   app.footer(
       "docs/training.md explains every key, and training in several processes (torchrun, mpirun, srun). Ctrl-C and "
       "SIGTERM save the state before leaving (exit code 1).\n"
-      "JSON: {\"finished\", \"step\", \"steps\", \"best_top1\", \"out\"}.\n\n"
+      "JSON: {\"finished\", \"step\", \"steps\", \"best_top1\" or, of text, \"best_loss\", \"out\"}.\n\n"
       "Examples:\n"
       "  weft train --data cifar10_train.bin --val cifar10_test.bin --out run\n"
       "  weft train --resume run\n"
       "  weft train --recipe finetune --from vrwkv_t.pth --data flowers/train --val flowers/val --out flowers-run\n"
-      "  weft train --recipe imagenet --data imagenet/train --val imagenet/val --device cuda --dtype bf16 --out in1k");
+      "  weft train --recipe imagenet --data imagenet/train --val imagenet/val --device cuda --dtype bf16 --out in1k\n"
+      "  weft train --recipe text --data book.txt --val end.txt --tokenizer bytes --out book\n"
+      "  weft train --recipe text --from rwkv4_169m.pth --tokenizer tokenizer.json --data notes.txt --out notes");
 }
 
 std::string read_text(const std::string& path) {
@@ -113,8 +118,10 @@ void put(Json& json, std::string_view key, std::string_view text) {
   (*place)[std::string(key)] = Json::accept(text) ? parse_json(text, key) : Json(text);
 }
 
-bool same_family(const std::string& a, const std::string& b) {
-  return a.empty() || b.empty() || find_preset(a).first == find_preset(b).first;
+// Whether a recipe's options may be those of a model: of no file, and of a preset of the same family only.
+bool suits(const std::string& recipes, const std::string& model) {
+  if (recipes.empty() || model.empty()) return recipes == model;
+  return find_preset(recipes).first == find_preset(model).first;
 }
 
 // What the command line says, over `given`.
@@ -123,7 +130,7 @@ Json with_command_line(const Options& o, Json given) {
     if (!value->empty()) put(given, key, *value);
   }
   // A path or a name is text even if it reads as a number.
-  for (const char* const key : {"data", "val", "model", "from"}) {
+  for (const char* const key : {"data", "val", "tokenizer", "model", "from"}) {
     if (given.contains(key) && !given[key].is_string()) given[key] = given[key].dump();
   }
   for (const std::string& set : o.set) {
@@ -139,9 +146,8 @@ TrainConfig config_of(const Options& o) {
   const TrainConfig& recipe = find_recipe(o.recipe).config;
   TrainConfig config = recipe;
   if (!o.config.empty()) config_from_json(parse_json(read_text(o.config), o.config), config, o.config);
-  // A recipe's options are those of its model's family.
-  const Json model = with_command_line(o, {{"model", config.model}})["model"];
-  const bool others = model.is_string() && !same_family(model.get<std::string>(), recipe.model);
+  const Json model = with_command_line(o, Json::object()).value("model", Json(config.model));
+  const bool others = model.is_string() && !suits(recipe.model, model.get<std::string>());
   if (others && config.options == recipe.options) config.options = Json::object();
   // Of all options one may be set alone.
   config_from_json(with_command_line(o, {{"options", config.options}}), config, "command line");
@@ -154,19 +160,27 @@ std::string duration_text(double seconds) {
   return whole >= 60 ? fmt::format("{} min {:02} s", whole / 60, whole % 60) : fmt::format("{} s", whole);
 }
 
+std::string measure_text(std::string_view name, double value) {
+  if (name == "top1" || name == "top5") return fmt::format("top-{} {:.2f} %", name.back(), 100 * value);
+  if (name == "bits_per_byte") return fmt::format("{:.4f} bits per byte", value);
+  return fmt::format("{} {:.4f}", name, value);
+}
+
 class Console final : public RunListener {
  public:
   void started(std::string_view description) override { print("training with {}", description); }
   void stepped(const StepReport& r) override {
     if (!progress_) progress_.emplace(r.steps);
-    const auto pictures = static_cast<double>((r.steps - r.step) * r.pictures);
-    const double left = r.pictures_per_second > 0 ? pictures / r.pictures_per_second : 0;
-    progress_->update(r.step, fmt::format("epoch {}  loss {:.4f}  lr {:.2e}  {:.0f} pictures/s  {} left", r.epoch + 1,
-                                          r.loss, r.learning_rate, r.pictures_per_second, duration_text(left)));
+    const auto samples = static_cast<double>((r.steps - r.step) * r.samples);
+    const double left = r.samples_per_second > 0 ? samples / r.samples_per_second : 0;
+    progress_->update(r.step, fmt::format("epoch {}  loss {:.4f}  lr {:.2e}  {:.0f} {}/s  {} left", r.epoch + 1, r.loss,
+                                          r.learning_rate, r.samples_per_second, r.unit, duration_text(left)));
   }
   void evaluated(const EvalReport& r) override {
-    print("epoch {}: top-1 {:.2f} %, top-5 {:.2f} %, loss {:.4f} on {} pictures{}", r.epoch, 100 * r.top1, 100 * r.top5,
-          r.loss, grouped(r.pictures), r.best ? ", the best so far" : "");
+    std::string measures;
+    for (const auto& [name, value] : r.measures) measures += measure_text(name, value) + ", ";
+    print("epoch {}: {}loss {:.4f} on {} {}{}", r.epoch, measures, r.loss, grouped(r.samples), r.unit,
+          r.best ? ", the best so far" : "");
   }
   void warned(std::string_view text) override {
     if (progress_) progress_->clear();
@@ -235,12 +249,12 @@ int run(const Options& o) {
     print_json({{"finished", result.finished},
                 {"step", result.step},
                 {"steps", result.steps},
-                {"best_top1", result.best_top1 < 0 ? Json(nullptr) : Json(result.best_top1)},
+                {fmt::format("best_{}", result.criterion), result.best ? Json(*result.best) : Json(nullptr)},
                 {"out", options.out.string()}});
   } else if (result.finished) {
     fmt::print("{} steps done{}; the model is {}\n", grouped(result.step),
-               result.best_top1 < 0 ? "" : fmt::format(", best top-1 {:.2f} %", 100 * result.best_top1),
-               one_line((options.out / (result.best_top1 < 0 ? run_files::kLast : run_files::kBest)).string()));
+               result.best ? fmt::format(", best {}", measure_text(result.criterion, *result.best)) : "",
+               one_line((options.out / (result.best ? run_files::kBest : run_files::kLast)).string()));
   } else {
     fmt::print("stopped after {} of {} steps; go on with `weft train --resume {}`\n", grouped(result.step),
                grouped(result.steps), one_line(options.out.string()));
@@ -251,7 +265,7 @@ int run(const Options& o) {
 }  // namespace
 
 void add_train(CLI::App& app, Action& action) {
-  add_command(app, action, "train", "Train or fine-tune a model on pictures (needs libtorch)", declare, run);
+  add_command(app, action, "train", "Train or fine-tune a model on pictures or text (needs libtorch)", declare, run);
 }
 
 }  // namespace weft::cli

@@ -11,7 +11,7 @@
 namespace weft::cli {
 
 void draw_training(const std::filesystem::path& run) {
-  std::vector<Point> loss, val_loss, top1, rate;
+  std::vector<Point> loss, val_loss, top1, bits, perplexity, rate;
   std::ifstream log(run / run_files::kLog);
   for (std::string line; std::getline(log, line);) {
     const Json entry = Json::parse(line, nullptr, /*allow_exceptions=*/false);
@@ -24,14 +24,19 @@ void draw_training(const std::filesystem::path& run) {
     add("loss", loss);
     add("val_loss", val_loss);
     add("val_top1", top1, 100);
+    add("val_bits_per_byte", bits);
+    add("val_perplexity", perplexity);
     add("lr", rate);
   }
-  const Figure figure{
-      .title = "Training",
-      .x_axis = "steps",
-      .scale = Scale::kLinear,
-      .lines = {"training pictures", "validation pictures", "learning rate"},
-      .panels = {{"loss", {loss, val_loss, {}}}, {"top-1, %", {{}, top1, {}}}, {"learning rate", {{}, {}, rate}}}};
+  const bool text = !perplexity.empty();
+  const Figure::Panel measure = !text          ? Figure::Panel{"top-1, %", {{}, top1, {}}}
+                                : bits.empty() ? Figure::Panel{"perplexity", {{}, perplexity, {}}}
+                                               : Figure::Panel{"bits per byte", {{}, bits, {}}};
+  const Figure figure{.title = "Training",
+                      .x_axis = "steps",
+                      .scale = Scale::kLinear,
+                      .lines = {"training", "validation", "learning rate"},
+                      .panels = {{"loss", {loss, val_loss, {}}}, measure, {"learning rate", {{}, {}, rate}}}};
   OutputFile file(run / run_files::kCurves);
   file.write(to_svg(figure));
   file.commit();
