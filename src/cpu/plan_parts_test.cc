@@ -16,7 +16,7 @@ namespace {
 using testing::random_tensor;
 using testing::relative_error;
 
-constexpr std::int64_t kChannels = 384;  // squared more weights than one thread is left alone with
+constexpr std::int64_t kChannels = 2048;  // squared as many bytes of int8 weights as are worth a second thread
 
 Value product(Graph& graph, Value x, std::string_view name) {
   const Scope s(graph, std::string(name));
