@@ -42,7 +42,8 @@ void verify_all(const fs::path& folder, const TorchOptions& options, int expecte
       EXPECT_TRUE(check.passed()) << check.name << ": " << check.error << " > " << check.tolerance;
       gradients += check.name.find("gradient of ") != std::string::npos;
     }
-    EXPECT_TRUE(gradients >= 3 || result.system == "pillow-resize");
+    const bool has_none = result.system == "pillow-resize" || name == "rwkv4-tiny-rwkvcpp";
+    EXPECT_TRUE(gradients >= 3 || has_none);
     ++known;
   }
   EXPECT_GE(known, expected);

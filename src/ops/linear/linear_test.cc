@@ -114,15 +114,15 @@ double few_rows_tolerance(const FewRows& c, DType dtype) {
 }
 
 TEST(Linear, OfFewRowsIsTheSameOnAnyNumberOfThreads) {
-  for (const auto& [k, n] : {std::pair(840, 5027), std::pair(4100, 1024), std::pair(72, 5027), std::pair(1100, 127)}) {
-    for (const std::int64_t rows : {1, 7, 16}) {
-      for (const auto& [bias, squared] : {std::pair(false, false), std::pair(true, false), std::pair(true, true)}) {
+  for (const auto& [k, n] : {std::pair(840, 5027), std::pair(1100, 127)}) {
+    for (const std::int64_t rows : {1, 7}) {
+      for (const auto& [bias, squared] : {std::pair(false, false), std::pair(true, true)}) {
         const FewRows c{rows, k, n, bias, squared};
         for (const DType dtype : testing::product_types()) {
           SCOPED_TRACE(fmt::format("{} {}", name_of(c), weft::name_of(dtype)));
           const std::vector<Tensor> single = run_layer(c, dtype, 1);
           EXPECT_LE(relative_error(single[0], single[1]), few_rows_tolerance(c, dtype));
-          for (const int threads : {2, 3, 7}) {
+          for (const int threads : {2, 7}) {
             const Tensor got = run_layer(c, dtype, threads)[0];
             // The same terms, rounded alike, perhaps summed in another order.
             EXPECT_LE(relative_error(got, single[0]), (squared ? 2 : 1) * kTolerance) << threads;
