@@ -66,7 +66,9 @@ void declare(CLI::App& app, Options& o) {
   app.add_option("--penalty-decay", o.sampling.penalty_decay,
                  "What tokens seen count for after each further one (default 1: forget nothing)");
   app.add_option("--seed", o.sampling.seed, "Of the draws (default 0)")->type_name("N")->check(CLI::NonNegativeNumber);
-  app.add_option("--stop", o.stops, "End before this text; may be given several times")->type_name("TEXT")->allow_extra_args(false);
+  app.add_option("--stop", o.stops, "End before this text; may be given several times")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
   app.add_flag("--ignore-end", o.ignore_end, "Go on behind the token that ends texts");
   app.add_option("--state-in", o.state_in, "Go on from a saved state")->type_name("FILE");
   app.add_option("--state-out", o.state_out, "Save the state at the end")->type_name("FILE");
