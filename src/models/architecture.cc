@@ -20,7 +20,8 @@ const PictureArchitecture& require_pictures(const Architecture& architecture) {
 }
 
 const LanguageArchitecture& require_language(const Architecture& architecture) {
-  require<UnsupportedError>(architecture.language() != nullptr, architecture.family(), "reads pictures, not text");
+  require<UnsupportedError>(architecture.language() != nullptr, architecture.family(),
+                            "reads pictures, not text; weft classify and weft features run it");
   return *architecture.language();
 }
 

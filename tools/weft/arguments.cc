@@ -1,5 +1,7 @@
 #include "arguments.h"
 
+#include "api/model_data.h"
+
 namespace weft::cli {
 
 void LoadArguments::declare(CLI::App& app) {
@@ -71,6 +73,7 @@ PictureRun RunArguments::open() const {
   const LoadOptions options = load.options();
   const std::filesystem::path path = model_path(model);
   const Model loaded = load_model(path, options);
+  (void)require_pictures(*loaded.data().architecture);
   const Preprocess preprocess = any_size ? loaded.preprocess().any_size() : loaded.preprocess();
   return {.path = path,
           .model = loaded.with_preprocess(preprocess.any_size()),

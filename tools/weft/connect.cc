@@ -90,6 +90,7 @@ Subject open(const Options& o) {
   Subject s{.model = load_or_create(o.model, for_size(o.model, o.load.options(), given_size(o.size))),
             .picture = {},
             .input = {}};
+  (void)require_pictures(*s.model.data().architecture);
   if (s.model.in_channels() != 3) {
     fail<UnsupportedError>("connect", "the model takes {} channels, pictures have 3", s.model.in_channels());
   }

@@ -95,6 +95,16 @@ Model with_dtype(const Model& model, const std::string& name) {
   return Model(std::make_shared<const ModelData>(std::move(data)));
 }
 
+// Options that a model of text has no use for.
+void refuse_picture_options(const Options& o, const Model& model) {
+  const std::pair<const char*, bool> options[] = {{"--labels", !o.labels.empty()}, {"--mean", !o.mean.empty()},
+                                                  {"--std", !o.std.empty()},       {"--resize", o.resize.has_value()},
+                                                  {"--crop", o.crop.has_value()},  {"--filter", !o.filter.empty()}};
+  for (const auto& [name, given] : options) {
+    if (given) fail_usage("{} is for models that read pictures; {} reads text", name, model.family());
+  }
+}
+
 int run(const Options& o) {
   if (!o.out.ends_with(".safetensors")) fail_usage("OUT must end in .safetensors, got {}", o.out);
   std::error_code error;
@@ -102,6 +112,8 @@ int run(const Options& o) {
     throw IoError(fmt::format("{}: exists already; --force overwrites it", o.out));
   }
   Model model = load_model(o.in, o.load.options());
+  const bool pictures = model.data().architecture->pictures() != nullptr;
+  if (!pictures) refuse_picture_options(o, model);
   model = model.with_preprocess(wanted_preprocess(o, model.preprocess()));
   if (!o.labels.empty()) model = model.with_labels(read_labels(o.labels));
   model = with_dtype(model, o.dtype);
@@ -109,23 +121,28 @@ int run(const Options& o) {
   const auto bytes = static_cast<std::int64_t>(fs::file_size(o.out));
   const Preprocess& p = model.preprocess();
   if (o.json) {
-    print_json(
-        {{"out", o.out},
-         {"family", model.family()},
-         {"parameters", model.parameter_count()},
-         {"bytes", bytes},
-         {"classes", model.classes()},
-         {"labels", model.labels().size()},
-         {"preprocess",
-          {{"resize", p.resize}, {"crop", p.crop}, {"filter", name_of(p.filter)}, {"mean", p.mean}, {"std", p.std}}},
-         {"config", model.data().architecture->config()}});
+    Json json = {{"out", o.out}, {"family", model.family()}, {"parameters", model.parameter_count()}, {"bytes", bytes}};
+    if (pictures) {
+      json["classes"] = model.classes();
+      json["labels"] = model.labels().size();
+      json["preprocess"] = {
+          {"resize", p.resize}, {"crop", p.crop}, {"filter", name_of(p.filter)}, {"mean", p.mean}, {"std", p.std}};
+    } else {
+      json["vocab_size"] = model.vocab_size();
+    }
+    json["config"] = model.data().architecture->config();
+    print_json(json);
     return kOk;
   }
   fmt::print("{}: {}, {} parameters, {}\n", one_line(o.out), model.family(), grouped(model.parameter_count()),
              bytes_text(static_cast<double>(bytes)));
-  fmt::print("  labels      {}\n", model.labels().empty() ? "none" : fmt::format("{} names", model.labels().size()));
-  fmt::print("  preprocess  resize {}, crop {}, {}, mean {}, std {}\n", p.resize, p.crop, name_of(p.filter),
-             fmt::join(p.mean, ","), fmt::join(p.std, ","));
+  if (pictures) {
+    fmt::print("  labels      {}\n", model.labels().empty() ? "none" : fmt::format("{} names", model.labels().size()));
+    fmt::print("  preprocess  resize {}, crop {}, {}, mean {}, std {}\n", p.resize, p.crop, name_of(p.filter),
+               fmt::join(p.mean, ","), fmt::join(p.std, ","));
+  } else {
+    fmt::print("  vocabulary  {} tokens\n", grouped(model.vocab_size()));
+  }
   for (const Finding& finding : model.data().findings) {
     if (finding.assumed) fmt::print("  assumed     {} = {}: {}\n", finding.option, finding.value, finding.reason);
   }

@@ -65,8 +65,10 @@ void declare(CLI::App& app, Options& o) {
                  "Taken from the logits of tokens for each time seen (default 0)");
   app.add_option("--penalty-decay", o.sampling.penalty_decay,
                  "What tokens seen count for after each further one (default 1: forget nothing)");
-  app.add_option("--seed", o.sampling.seed, "Of the draws (default 0)");
-  app.add_option("--stop", o.stops, "End before this text; may be given several times")->type_name("TEXT")->expected(1);
+  app.add_option("--seed", o.sampling.seed, "Of the draws (default 0)")->type_name("N")->check(CLI::NonNegativeNumber);
+  app.add_option("--stop", o.stops, "End before this text; may be given several times")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
   app.add_flag("--ignore-end", o.ignore_end, "Go on behind the token that ends texts");
   app.add_option("--state-in", o.state_in, "Go on from a saved state")->type_name("FILE");
   app.add_option("--state-out", o.state_out, "Save the state at the end")->type_name("FILE");
@@ -83,7 +85,8 @@ void declare(CLI::App& app, Options& o) {
       "saved nevertheless. JSON: {\"text\", \"tokens\": [N], \"prompt_tokens\", \"finish\": "
       "\"length\"|\"stop\"|\"end\"|\n"
       "\"interrupted\", \"prefill_seconds\", \"generate_seconds\", \"prefill_tokens_per_second\",\n"
-      "\"generate_tokens_per_second\", \"bytes_per_token\", \"state_tokens\"}.\n\n"
+      "\"generate_tokens_per_second\", \"bytes_per_token\", \"state_tokens\", \"dtype\",\n"
+      "\"threads\"}.\n\n"
       "Examples:\n"
       "  weft generate --model RWKV-4-Pile-169M.pth --tokenizer 20B_tokenizer.json \"Once upon a time\"\n"
       "  weft generate --model m.pth --tokenizer v.txt --dtype bf16 --temperature 0.8 --top-p 0.9 --prompt-file a.txt\n"
@@ -92,14 +95,16 @@ void declare(CLI::App& app, Options& o) {
 }
 
 Tokenizer tokenizer_of(const Options& o, const Model& model) {
-  if (o.tokenizer == kByteTokens || (o.tokenizer.empty() && model.vocab_size() == 256)) return Tokenizer::bytes();
-  if (o.tokenizer.empty()) {
+  constexpr std::int32_t kBytes = 256;
+  if (o.tokenizer.empty() && model.vocab_size() != kBytes) {
     fail_usage("--tokenizer is required: a file with the vocabulary of the model's {} tokens",
                grouped(model.vocab_size()));
   }
-  Tokenizer tokenizer = Tokenizer::load(o.tokenizer);
+  const bool bytes = o.tokenizer.empty() || o.tokenizer == kByteTokens;
+  Tokenizer tokenizer = bytes ? Tokenizer::bytes() : Tokenizer::load(o.tokenizer);
   require<ConfigError>(tokenizer.size() <= model.vocab_size(), one_line(o.tokenizer),
-                       "it has {} tokens, the model knows {}", grouped(tokenizer.size()), grouped(model.vocab_size()));
+                       "this tokenizer has {} tokens, the model knows {}", grouped(tokenizer.size()),
+                       grouped(model.vocab_size()));
   return tokenizer;
 }
 
@@ -152,8 +157,11 @@ class Generation {
       };
       pending_ = note(kPending).get<std::vector<std::int32_t>>();
       sampler_.restore(sampler_from_json(note(kSampler)));
+      require<ConfigError>(pending_.size() == 1, kPending, "expected one token, got {}", pending_.size());
     } catch (const Json::exception&) {
-      fail<IoError>(one_line(options_.state_in), "what weft generate keeps beside a state is damaged");
+      fail_damaged();
+    } catch (const ConfigError&) {
+      fail_damaged();
     } catch (const std::out_of_range&) {
       fail<IoError>(one_line(options_.state_in), "the state was not saved by weft generate");
     }
@@ -228,6 +236,10 @@ class Generation {
   }
 
  private:
+  [[noreturn]] void fail_damaged() const {
+    fail<IoError>(one_line(options_.state_in), "what weft generate keeps beside a state is damaged");
+  }
+
   std::size_t prefilled() const { return prefill_tokens_ > 0 ? prefill_tokens_ - 1 : 0; }
 
   // Reads what is pending, draws the next token and shows its text.
@@ -259,10 +271,20 @@ class Generation {
   std::string finish_;
 };
 
+// What the library would refuse as well, as wrong usage.
+void check_usage(const Options& o) {
+  try {
+    validate(o.sampling);
+    (void)StopMatcher(o.stops);
+  } catch (const ConfigError& error) {
+    fail_usage("{}", error.what());
+  }
+}
+
 int run(const Options& o) {
   const SessionOptions how{
       .threads = o.threads, .dtype = parse_dtype(o.dtype, "--dtype"), .max_memory = parse_max_memory(o.max_memory)};
-  validate(o.sampling);
+  check_usage(o);
   const std::string prompt = prompt_of(o);
   const Model model = load_or_create(o.model, o.load.options());
   (void)require_language(*model.data().architecture);
@@ -281,7 +303,6 @@ int run(const Options& o) {
       std::fflush(stdout);
     }
   });
-  if (!o.state_out.empty()) generation.save();
   if (o.json) {
     print_json(generation.report(text + utf8.finish()));
   } else {
@@ -289,6 +310,7 @@ int run(const Options& o) {
     std::fflush(stdout);
     generation.print_speeds();
   }
+  if (!o.state_out.empty()) generation.save();
   return kOk;
 }
 
