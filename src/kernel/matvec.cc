@@ -113,12 +113,12 @@ HWY_INLINE hn::Vec<I> add_bytes([[maybe_unused]] I d, hn::Vec<I> word, hn::Vec<I
 // Whether bytes are multiplied and added by one instruction, which Highway 1.0 has no name for.
 #if HWY_TARGET == HWY_AVX3_DL
 constexpr bool kAddsBytes = true;
-HWY_INLINE hn::Vec<I> add_bytes_at_once(hn::Vec<I> word, hn::Vec<I> x, hn::Vec<I> sum) {
+[[maybe_unused]] HWY_INLINE hn::Vec<I> add_bytes_at_once(hn::Vec<I> word, hn::Vec<I> x, hn::Vec<I> sum) {
   return hn::Vec<I>{_mm512_dpbusd_epi32(sum.raw, x.raw, word.raw)};
 }
 #else
 constexpr bool kAddsBytes = false;
-HWY_INLINE hn::Vec<I> add_bytes_at_once(hn::Vec<I>, hn::Vec<I>, hn::Vec<I> sum) { return sum; }
+[[maybe_unused]] HWY_INLINE hn::Vec<I> add_bytes_at_once(hn::Vec<I>, hn::Vec<I>, hn::Vec<I> sum) { return sum; }
 #endif
 
 // x holds two words a group: its inputs 0 and 2, 1 and 3, in 16 bits each; where kAddsBytes, one word: all four.

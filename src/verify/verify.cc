@@ -292,6 +292,7 @@ class CaseRunner {
   // Tensors [B,1,V] as [B,T,V], in double precision.
   static Tensor joined(const std::vector<Tensor>& columns) {
     std::vector<Tensor> wide;
+    wide.reserve(columns.size());
     for (const Tensor& column : columns) wide.push_back(column.to(DType::kF64));
     const Shape& shape = columns[0].shape();
     Tensor result(DType::kF64, {shape[0], static_cast<std::int64_t>(columns.size()), shape[2]});

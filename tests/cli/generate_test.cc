@@ -368,8 +368,6 @@ TEST_F(LanguageModelFile, IsNotForPictures) {
                                            {"features", "--model", model_, picture},
                                            {"compare", "--model", model_, picture},
                                            {"eval", "--model", model_, folder_.path().string()},
-                                           {"bench", model_},
-                                           {"bench", "rwkv4_169m"},
                                            {"connect", model_, picture},
                                            {"connect", "rwkv4_169m", picture},
                                            {"export", model_, folder_ / "x.onnx"},
@@ -380,6 +378,24 @@ TEST_F(LanguageModelFile, IsNotForPictures) {
     expect_error(outcome, 1, "reads text, not pictures; weft generate runs it");
     EXPECT_EQ(outcome.out, "");
   }
+}
+
+TEST_F(LanguageModelFile, IsMeasuredBesideTheMemory) {
+  const Outcome outcome = weft_command({"bench", model_, "--dtype", "f32", "--threads", "1,2", "--min-time", "0", "--json"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const std::vector<Json> json = json_lines(outcome.out);
+  ASSERT_EQ(json.size(), 2U);
+  for (const Json& line : json) {
+    EXPECT_GT(line.at("prefill_tokens_per_second"), 0);
+    EXPECT_GT(line.at("machine_bytes_per_second"), 1e8);
+    EXPECT_GE(line.at("turns"), 5);
+    const double share = line.at("bytes_per_token").get<double>() * line.at("generate_tokens_per_second").get<double>() /
+                         line.at("machine_bytes_per_second").get<double>();
+    EXPECT_GT(line.at("share").get<double>(), share / 3) << "a median of ratios, not the ratio of the medians";
+    EXPECT_LT(line.at("share").get<double>(), share * 3);
+  }
+  expect_error(weft_command({"bench", model_, "vrwkv_tiny"}), 2, "are measured apart");
+  expect_error(weft_command({"bench", model_, "--size", "224"}), 2, "of language models --threads");
 }
 
 }  // namespace
