@@ -41,8 +41,8 @@ void check_weights(const ModelData& data, std::string_view place);
 /// A graph with all parameters of an architecture: of the picture that its weights were made for, or of one token.
 std::unique_ptr<Graph> native_graph(const Architecture& architecture);
 
-/// The graph of a language model for `tokens` [B,T], with its states and, as the last output, "logits". Throws ShapeError where
-/// there is none.
+/// The graph of a language model for `tokens` [B,T], with its states and, as the last output, "logits". Throws
+/// ShapeError where there is none.
 std::unique_ptr<Graph> build_language_graph(const LanguageArchitecture& architecture, std::int64_t batch,
                                             std::int64_t tokens, LogitsOf which);
 

@@ -136,6 +136,7 @@ class Run {
 
   void one_step() {
     std::vector<TrainingBatch> passes;
+    passes.reserve(static_cast<std::size_t>(config_.accumulate));
     for (int i = 0; i < config_.accumulate; ++i) passes.push_back(task_->next());
     const double rate = learning_rate(config_, step_, warmup_, steps_);
     const StepResult result = trainer_->step(passes, rate);

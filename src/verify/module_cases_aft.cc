@@ -78,7 +78,7 @@ void aft_with_filters(const Module& m) {
   require<ConfigError>(side <= kLargestFilter, m.graph.name(), "window must be 2 … {}, got {}", kLargestFilter, side);
   require<ConfigError>(axes <= 2, m.graph.name(), "ndim must be 1 or 2, got {}", axes);
   const Value x = axes == 2 ? m.map("x") : m.sequence("x");
-  const Shape shape = x.shape();
+  const Shape shape(std::vector(x.shape().extents().begin(), x.shape().extents().end()));  // x's own moves
   const Layer layer{.m = m, .names = kShort, .channels = m.option("dim")};
   Aft attributes{.causal = m.flag("causal")};
   if (axes == 2) {

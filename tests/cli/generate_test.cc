@@ -381,7 +381,8 @@ TEST_F(LanguageModelFile, IsNotForPictures) {
 }
 
 TEST_F(LanguageModelFile, IsMeasuredBesideTheMemory) {
-  const Outcome outcome = weft_command({"bench", model_, "--dtype", "f32", "--threads", "1,2", "--min-time", "0", "--json"});
+  const Outcome outcome =
+      weft_command({"bench", model_, "--dtype", "f32", "--threads", "1,2", "--min-time", "0", "--json"});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   const std::vector<Json> json = json_lines(outcome.out);
   ASSERT_EQ(json.size(), 2U);
@@ -389,7 +390,8 @@ TEST_F(LanguageModelFile, IsMeasuredBesideTheMemory) {
     EXPECT_GT(line.at("prefill_tokens_per_second"), 0);
     EXPECT_GT(line.at("machine_bytes_per_second"), 1e8);
     EXPECT_GE(line.at("turns"), 5);
-    const double share = line.at("bytes_per_token").get<double>() * line.at("generate_tokens_per_second").get<double>() /
+    const double share = line.at("bytes_per_token").get<double>() *
+                         line.at("generate_tokens_per_second").get<double>() /
                          line.at("machine_bytes_per_second").get<double>();
     EXPECT_GT(line.at("share").get<double>(), share / 3) << "a median of ratios, not the ratio of the medians";
     EXPECT_LT(line.at("share").get<double>(), share * 3);

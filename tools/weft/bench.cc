@@ -187,9 +187,14 @@ class Report {
   std::ofstream csv_;
 };
 
+// False for a file that cannot be read: to measure it is what tells why.
 bool reads_text(const std::string& model, const LoadOptions& load) {
-  return is_file(model) ? load_model(model, load).vocab_size() > 0
-                        : configure_preset(model, load)->language() != nullptr;
+  if (!is_file(model)) return configure_preset(model, load)->language() != nullptr;
+  try {
+    return load_model(model, load).vocab_size() > 0;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 // Whether it is language models that are asked for, which are measured in their own way.

@@ -29,9 +29,10 @@ void declare(CLI::App& app, Options& o) {
   o.load.declare(app);
   declare_json(app, o.json);
   app.footer(
-      "Counts are for one picture, or one token. A multiply-accumulate is one multiplication and one "
-      "addition. Activations are what\n"
-      "is alive at once when operations run one by one; `weft bench` tells what the engine really takes.\n"
+      "Counts are for one picture, or one token. A multiply-accumulate is one multiplication and one addition.\n"
+      "Activations are what is alive at once when operations run one by one; `weft bench` tells what the engine "
+      "really\n"
+      "takes.\n"
       "Repeated layers are told once, as layers.1 … layers.11; JSON lists every one.\n\n"
       "Examples:\n"
       "  weft info vrwkv_tiny\n"
