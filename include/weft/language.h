@@ -49,12 +49,12 @@ class WEFT_API LanguageSession {
   /// Reads tokens, at least one, and moves the state behind them. Returns the logits of what follows, f32 [V]. Many
   /// tokens are read as a sequence, in pieces of at most 256: in memory that does not depend on their number, and to
   /// the same numbers (within rounding) as one by one. Throws ShapeError for a token that the model does not know or a
-  /// state that is not the model's; the state is then as before.
+  /// state that is not the model's, MemoryError where max_memory would be passed; the state is then as before.
   Tensor read(std::span<const std::int32_t> tokens, LanguageState& state) const;
   /// The same with the logits behind each of the tokens, f32 [T,V].
   Tensor read_all(std::span<const std::int32_t> tokens, LanguageState& state) const;
 
-  /// Writes a safetensors file. Throws IoError.
+  /// Writes a safetensors file. Throws IoError, and ShapeError for a state that is not the model's.
   void save(const std::filesystem::path& path, const SavedState& saved) const;
   /// Throws IoError for a file that is no state, ConfigError for one of another model.
   SavedState load(const std::filesystem::path& path) const;

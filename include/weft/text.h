@@ -29,8 +29,8 @@ struct WEFT_API EncodeOptions {
 
 /// Turns bytes into tokens and back. decode(encode(x)) is x for any bytes, broken UTF-8 and NUL included, but with
 /// EncodeOptions::normalize and for a tokenizer.json with add_prefix_space. For that, a byte that the vocabulary has no
-/// token for becomes the number size() + byte, which no model knows: GPT-NeoX's lacks 13 bytes, C0, C1 and F5 … FF,
-/// that no UTF-8 has. Immutable: copies share everything, and all methods may be called from several threads.
+/// token for becomes the number size() + byte, which no model must be given: GPT-NeoX's lacks 13 bytes, C0, C1 and F5 …
+/// FF, that no UTF-8 has. Immutable: copies share everything, and all methods may be called from several threads.
 class WEFT_API Tokenizer {
  public:
   /// Reads a vocabulary; the file's content tells which:

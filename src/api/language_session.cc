@@ -29,6 +29,12 @@ constexpr const char* kModel = "weft.state.model";
 constexpr const char* kTokens = "weft.state.tokens";
 constexpr std::string_view kNote = "note.";
 
+// The largest piece of so many tokens: few sizes make few plans.
+std::int64_t whole_piece(std::int64_t tokens) {
+  return static_cast<std::int64_t>(
+      std::bit_floor(static_cast<std::uint64_t>(std::clamp<std::int64_t>(tokens, 1, kMostTokens))));
+}
+
 // FNV-1a of names, shapes and the first bytes of all weights: tells models apart, not what somebody hides.
 std::string fingerprint(const ModelData& data) {
   constexpr std::size_t kSample = 4096;
@@ -66,7 +72,7 @@ struct LanguageSession::Impl {
     for (const int id : step->parameters()) {
       const std::string& name = step->value(id).name;
       const Tensor& weight = model.data().weights.at(name);
-      weights.emplace(name, as_stored[static_cast<std::size_t>(id)] ? weight : weight.to(DType::kF32));
+      weights.emplace(name, as_taken(weight, as_stored[static_cast<std::size_t>(id)]));
     }
   }
 
@@ -100,7 +106,7 @@ struct LanguageSession::Impl {
     }
     std::size_t done = 0;
     while (done < tokens.size()) {
-      const std::size_t count = std::min<std::size_t>(std::bit_floor(tokens.size() - done), kMostTokens);
+      const auto count = static_cast<std::size_t>(whole_piece(static_cast<std::int64_t>(tokens.size() - done)));
       logits = read_piece(tokens.subspan(done, count), next, which);
       if (which == LogitsOf::kAll) {
         std::ranges::copy(logits.data<float>(),
@@ -128,13 +134,16 @@ struct LanguageSession::Impl {
     return outputs.back();
   }
 
-  void require_own(const LanguageState& state) const {
+  bool owns(const LanguageState& state) const {
     bool own = state.parts.size() == step->states().size();
     for (const Graph::State& s : step->states()) {
       const auto part = state.parts.find(step->value(s.input).name);
       own = own && part != state.parts.end() && part->second.type() == s.empty.type();
     }
-    require<ShapeError>(own, "language", "the state is of another model; start() makes one");
+    return own;
+  }
+  void require_own(const LanguageState& state) const {
+    require<ShapeError>(owns(state), "language", "the state is of another model; start() makes one");
   }
 
   Model model;
@@ -203,7 +212,8 @@ SavedState LanguageSession::load(const std::filesystem::path& path) const {
     require<IoError>(all_finite(tensor), path.string(), "{} has values that are not finite", printable(name, 60));
     saved.state.parts.emplace(name, tensor.clone());
   }
-  impl_->require_own(saved.state);
+  require<IoError>(impl_->owns(saved.state), path.string(),
+                   "the state is of another model: its parts have other names or shapes");
   const Json tokens = parse_json(field(kTokens), fmt::format("{}: {}", path.string(), kTokens));
   require<IoError>(tokens.is_number_unsigned() && tokens.get<std::uint64_t>() <= kMostRead, path.string(),
                    "{} must be a whole number, 2^53 at most, got {}", kTokens, printable(field(kTokens), 40));
@@ -228,8 +238,7 @@ std::int64_t LanguageSession::bytes_per_token() const {
 }
 
 std::int64_t LanguageSession::working_bytes(std::int64_t tokens) const {
-  return static_cast<std::int64_t>(
-      impl_->compiled(std::clamp<std::int64_t>(tokens, 1, kMostTokens), LogitsOf::kLast).plan().arena_bytes());
+  return static_cast<std::int64_t>(impl_->compiled(whole_piece(tokens), LogitsOf::kLast).plan().arena_bytes());
 }
 
 }  // namespace weft

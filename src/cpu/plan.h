@@ -25,8 +25,10 @@ namespace weft {
 using Weights = std::map<std::string, Tensor, std::less<>>;
 
 /// Of each value of the graph whether it is nothing but the weight of products or a table of rows: such parameters are
-/// taken in any floating type as they are stored, all others in f32.
+/// taken in f32, bf16 or f16 as they are stored, all others in f32.
 std::vector<bool> taken_as_stored(const Graph& graph);
+/// A weight as kernels take it: in f32, unless it is of those values and in bf16 or f16.
+Tensor as_taken(const Tensor& weight, bool as_stored);
 
 class Plan {
  public:

@@ -53,8 +53,7 @@ void PlanBuilder::bind_weights(const Weights& weights) {
     require<WeightError>(weight != weights.end(), graph_.name(), "parameter {} has no weights", info.name);
     require<WeightError>(weight->second.shape() == info.type.shape, graph_.name(), "parameter {} must be {}, got {}",
                          info.name, info.type.shape, weight->second.shape());
-    const bool as_it_is = stored[static_cast<std::size_t>(id)];
-    state(id).constant = as_it_is ? weight->second : weight->second.to(DType::kF32);
+    state(id).constant = as_taken(weight->second, stored[static_cast<std::size_t>(id)]);
   }
   for (int id = 0; id < static_cast<int>(values_.size()); ++id) {
     const Tensor& constant = graph_.value(id).constant;
@@ -109,6 +108,11 @@ std::vector<bool> taken_as_stored(const Graph& graph) {
   }
   for (const Graph::Output& output : graph.outputs()) result[static_cast<std::size_t>(output.value)] = false;
   return result;
+}
+
+Tensor as_taken(const Tensor& weight, bool as_stored) {
+  const bool narrow = weight.dtype() == DType::kBF16 || weight.dtype() == DType::kF16;
+  return as_stored && narrow ? weight : weight.to(DType::kF32);
 }
 
 Plan::Plan(const Graph& graph, const Weights& weights, const Workers& workers, std::shared_ptr<PackCache> packs,

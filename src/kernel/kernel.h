@@ -36,7 +36,7 @@ struct KernelRequest {
   std::span<const TensorType> in;
   std::span<const TensorType> out;
   /// Per input the tensor when it is constant (a weight), else null. Constant tensors outlive the kernel. They are f32,
-  /// but for weights of Linear and tables of Embedding, which may be of any floating type.
+  /// but for weights of Linear and tables of Embedding, which may be bf16 or f16.
   std::span<const Tensor* const> constants;
   /// Threads of the session: a hint for the size of tiles.
   int threads = 1;

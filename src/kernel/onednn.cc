@@ -100,8 +100,6 @@ std::optional<std::pair<memory::desc, std::size_t>> columns_of(const memory::des
   return std::nullopt;
 }
 
-}  // namespace
-
 // Packed weights as one row is multiplied by them; nothing where oneDNN lays them out otherwise, or where they are so
 // few that they stay in a cache.
 std::optional<ColumnBlocks> column_blocks(const memory::desc& layout, const Tensor& values, DType precision,
@@ -126,6 +124,8 @@ std::optional<ColumnBlocks> column_blocks(const memory::desc& layout, const Tens
 
 // One layout for tiles of all heights, so that all shapes share one packed copy.
 constexpr std::int64_t kUsualRows = 64;
+
+}  // namespace
 
 struct Product::Impl {
   std::int64_t n, k;
@@ -349,13 +349,18 @@ std::int64_t Product::set_parts(std::int64_t rows, std::int64_t parts) {
     return (self.n + width - 1) / width;
   }
   self.parts.clear();
-  for (std::int64_t begin = 0; begin < self.n; begin += width) {
-    auto columns = self.make_columns(rows, begin, std::min(begin + width, self.n));
-    if (!columns) {
-      self.parts = {{.product = self.make(rows), .weight = self.weight, .bias = self.bias}};
-      break;
+  try {
+    for (std::int64_t begin = 0; begin < self.n; begin += width) {
+      auto columns = self.make_columns(rows, begin, std::min(begin + width, self.n));
+      if (!columns) {
+        self.parts = {{.product = self.make(rows), .weight = self.weight, .bias = self.bias}};
+        break;
+      }
+      self.parts.push_back(*std::move(columns));
     }
-    self.parts.push_back(*std::move(columns));
+  } catch (const dnnl::error& error) {
+    fail<UnsupportedError>("linear", "oneDNN has no {} product of {} rows, K={} and N={} on this CPU: {}",
+                           name_of(self.precision), rows, self.k, self.n, error.what());
   }
   std::size_t bytes = 0;
   for (const Columns& part : self.parts) bytes = std::max(bytes, part.product.scratch.get_size());

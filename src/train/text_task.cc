@@ -140,6 +140,10 @@ class TextTask final : public Task {
                          data.largest(), vocabulary - 1,
                          config_.from.empty() ? fmt::format("set options.vocab_size={}", data.largest() + 1)
                                               : "give the tokenizer that the model was trained with");
+    const std::int64_t known = tokenizer_ ? tokenizer_->size() : vocabulary;
+    require<ConfigError>(data.largest() < known, data.name(),
+                         "has token {}, the tokenizer knows 0 … {}; are the tokens its own, or the text UTF-8?",
+                         data.largest(), known - 1);
     require<ConfigError>(data.size() > config_.ctx_len, data.name(),
                          "has {} tokens, which do not fill one window of {} and the one that follows; lower ctx_len",
                          data.size(), config_.ctx_len);

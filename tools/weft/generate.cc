@@ -1,9 +1,11 @@
 // weft generate: text that goes on.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <functional>
 #include <iostream>
 #include <iterator>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 
@@ -102,9 +104,11 @@ Tokenizer tokenizer_of(const Options& o, const Model& model) {
   }
   const bool bytes = o.tokenizer.empty() || o.tokenizer == kByteTokens;
   Tokenizer tokenizer = bytes ? Tokenizer::bytes() : Tokenizer::load(o.tokenizer);
-  require<ConfigError>(tokenizer.size() <= model.vocab_size(), one_line(o.tokenizer),
-                       "this tokenizer has {} tokens, the model knows {}", grouped(tokenizer.size()),
-                       grouped(model.vocab_size()));
+  // Vocabularies are padded, not doubled.
+  const bool fits = tokenizer.size() <= model.vocab_size() && model.vocab_size() / 2 < tokenizer.size();
+  require<ConfigError>(fits, one_line(o.tokenizer),
+                       "this tokenizer has {} tokens, the model knows {}; give the one that it was trained with",
+                       grouped(tokenizer.size()), grouped(model.vocab_size()));
   return tokenizer;
 }
 
@@ -126,10 +130,20 @@ Json sampler_to_json(const SamplerState& state) {
   return {{"position", state.position}, {"counts", std::move(counts)}};
 }
 
+// Throws ConfigError for what is no token.
+std::int32_t token_from_json(const Json& json) {
+  const bool sound = json.is_number_unsigned() && json.get<std::uint64_t>() <= std::numeric_limits<std::int32_t>::max();
+  require<ConfigError>(sound, "token", "expected a whole number, got {}", printable(json.dump(), 40));
+  return json.get<std::int32_t>();
+}
+
+// Throws ConfigError and Json::exception for what is none.
 SamplerState sampler_from_json(const Json& json) {
-  SamplerState state{.position = json.at("position").get<std::uint64_t>(), .counts = {}};
+  const Json& position = json.at("position");
+  require<ConfigError>(position.is_number_unsigned(), "position", "expected a whole number");
+  SamplerState state{.position = position.get<std::uint64_t>(), .counts = {}};
   for (const Json& c : json.at("counts")) {
-    state.counts.push_back({.token = c.at(0).get<std::int32_t>(), .count = c.at(1).get<double>()});
+    state.counts.push_back({.token = token_from_json(c.at(0)), .count = c.at(1).get<double>()});
   }
   return state;
 }
@@ -155,7 +169,7 @@ class Generation {
       const auto note = [&](const char* key) {
         return parse_json(saved.notes.at(key), fmt::format("{}: {}", options_.state_in, key));
       };
-      pending_ = note(kPending).get<std::vector<std::int32_t>>();
+      for (const Json& token : note(kPending)) pending_.push_back(token_from_json(token));
       sampler_.restore(sampler_from_json(note(kSampler)));
       require<ConfigError>(pending_.size() == 1, kPending, "expected one token, got {}", pending_.size());
     } catch (const Json::exception&) {
@@ -170,6 +184,10 @@ class Generation {
 
   void read(const std::string& prompt) {
     std::vector<std::int32_t> tokens = tokenizer_.encode(prompt);
+    const auto lacking = std::ranges::find_if(tokens, [&](std::int32_t t) { return t >= tokenizer_.size(); });
+    require<ConfigError>(lacking == tokens.end(), "prompt",
+                         "the vocabulary has no token for the byte 0x{:02X}; is the text UTF-8?",
+                         lacking == tokens.end() ? 0 : *lacking - tokenizer_.size());
     prompt_tokens_ = tokens.size();
     for (const std::int32_t token : tokens) sampler_.accept(token);
     pending_.insert(pending_.end(), tokens.begin(), tokens.end());
@@ -177,16 +195,20 @@ class Generation {
       if (!tokenizer_.end_of_text()) fail_usage("there is nothing to go on from; give a prompt or --state-in");
       pending_.push_back(*tokenizer_.end_of_text());
     }
-    prefill_tokens_ = pending_.size();
-    if (pending_.size() < 2) return;  // the last one is read when its logits are wanted
+    // The last one is read when its logits are wanted.
     const auto start = Clock::now();
-    session_.read(std::span(pending_).first(pending_.size() - 1), state_);
+    std::size_t done = 0;
+    while (done + 1 < pending_.size() && caught_signal() == 0) {
+      const std::size_t count = std::min(kSlice, pending_.size() - 1 - done);
+      session_.read(std::span(pending_).subspan(done, count), state_);
+      done += count;
+    }
+    prefill_tokens_ = done;
     prefill_seconds_ = seconds_since(start);
-    pending_.erase(pending_.begin(), pending_.end() - 1);
+    pending_ = {pending_[done]};  // where a signal came, the rest of the prompt is left out
   }
 
   void run(const std::function<void(std::string_view)>& show) {
-    leave_on_signals();
     const auto end = options_.ignore_end ? std::nullopt : tokenizer_.end_of_text();
     const auto start = Clock::now();
     while (finish_.empty()) {
@@ -215,7 +237,7 @@ class Generation {
             {"finish", finish_},
             {"prefill_seconds", prefill_seconds_},
             {"generate_seconds", generate_seconds_},
-            {"prefill_tokens_per_second", rate(prefilled(), prefill_seconds_)},
+            {"prefill_tokens_per_second", rate(prefill_tokens_, prefill_seconds_)},
             {"generate_tokens_per_second", rate(generated_.size(), generate_seconds_)},
             {"bytes_per_token", session_.bytes_per_token()},
             {"state_tokens", state_.tokens},
@@ -225,10 +247,10 @@ class Generation {
 
   void print_speeds() const {
     std::string text = "weft:";
-    if (prefilled() > 0) {
-      text +=
-          fmt::format(" read {} tokens in {:.2f} s ({:.1f} tokens/s),", grouped(static_cast<std::int64_t>(prefilled())),
-                      prefill_seconds_, rate(prefilled(), prefill_seconds_));
+    if (prefill_tokens_ > 0) {
+      text += fmt::format(" read {} tokens in {:.2f} s ({:.1f} tokens/s),",
+                          grouped(static_cast<std::int64_t>(prefill_tokens_)), prefill_seconds_,
+                          rate(prefill_tokens_, prefill_seconds_));
     }
     fmt::print(stderr, "{} generated {} tokens in {:.2f} s ({:.1f} tokens/s){}\n", text,
                grouped(std::ssize(generated_)), generate_seconds_, rate(generated_.size(), generate_seconds_),
@@ -240,7 +262,7 @@ class Generation {
     fail<IoError>(one_line(options_.state_in), "what weft generate keeps beside a state is damaged");
   }
 
-  std::size_t prefilled() const { return prefill_tokens_ > 0 ? prefill_tokens_ - 1 : 0; }
+  static constexpr std::size_t kSlice = 4096;  // tokens of the prompt between looks at signals
 
   // Reads what is pending, draws the next token and shows its text.
   void step(std::optional<std::int32_t> end, const std::function<void(std::string_view)>& show) {
@@ -292,6 +314,7 @@ int run(const Options& o) {
   LanguageSession session(model, how);
   Generation generation(o, session, std::move(tokenizer));
   if (!o.state_in.empty()) generation.resume();
+  leave_on_signals();
   generation.read(prompt);
   std::string text;
   Utf8Stream utf8;
