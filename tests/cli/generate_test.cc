@@ -172,7 +172,7 @@ TEST_F(GenerateCommand, KnowsTheVocabularyOfItsModel) {
   EXPECT_EQ(text.substr(0, 4), json["text"].get<std::string>().substr(0, 4));
   // Without a prompt: behind the end of another text.
   EXPECT_EQ(only_json(weft_command(with({})).out)["prompt_tokens"], 0);
-  expect_error(weft_command(with({"tab\t"})), 1, "the model knows tokens 0 … 96");
+  expect_error(weft_command(with({"tab\t"})), 1, "the vocabulary has no token for the byte 0x09; is the text UTF-8?");
 
   expect_error(weft_command({"generate", "--model", kLetters, "ABC"}), 2,
                "--tokenizer is required: a file with the vocabulary of the model's 97 tokens");

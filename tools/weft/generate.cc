@@ -169,9 +169,10 @@ class Generation {
       const auto note = [&](const char* key) {
         return parse_json(saved.notes.at(key), fmt::format("{}: {}", options_.state_in, key));
       };
-      for (const Json& token : note(kPending)) pending_.push_back(token_from_json(token));
+      const Json pending = note(kPending);
+      require<ConfigError>(pending.is_array() && pending.size() == 1, kPending, "expected one token");
+      pending_ = {token_from_json(pending[0])};
       sampler_.restore(sampler_from_json(note(kSampler)));
-      require<ConfigError>(pending_.size() == 1, kPending, "expected one token, got {}", pending_.size());
     } catch (const Json::exception&) {
       fail_damaged();
     } catch (const ConfigError&) {
