@@ -17,6 +17,12 @@
 namespace weft {
 namespace {
 
+// Of this file, so that nothing that futures make of it is seen from outside of a shared library.
+class CompiledShape final : public Compiled {
+ public:
+  using Compiled::Compiled;
+};
+
 // Bytes of everything that a plan computes once from weights: resized positional embeddings grow with the picture.
 std::size_t folded_bytes(const Graph& graph) {
   const std::vector<bool> depends = depends_on_inputs(graph);
@@ -72,12 +78,12 @@ struct Session::Impl {
     bool operator==(const Key&) const = default;
   };
 
-  using Compiling = std::shared_future<std::shared_ptr<Compiled>>;
+  using Compiling = std::shared_future<std::shared_ptr<CompiledShape>>;
 
   // Compiles at the first use of a shape, without holding up callers whose shape is ready.
-  std::shared_ptr<Compiled> compiled(const Shape& input, std::vector<int> layers) {
+  std::shared_ptr<CompiledShape> compiled(const Shape& input, std::vector<int> layers) {
     const Key key{input, std::move(layers)};
-    std::promise<std::shared_ptr<Compiled>> promise;
+    std::promise<std::shared_ptr<CompiledShape>> promise;
     {
       std::unique_lock lock(mutex);
       const auto found = std::ranges::find(recent, key, &std::pair<Key, Compiling>::first);
@@ -93,7 +99,7 @@ struct Session::Impl {
     try {
       const auto graph = build_graph(*model.data().architecture, key.input, key.layers);
       require_memory(max_memory, static_cast<std::int64_t>(folded_bytes(*graph)), "what depends on weights only");
-      auto shape = std::make_shared<Compiled>(*graph, weights, workers, packs, dtype);
+      auto shape = std::make_shared<CompiledShape>(*graph, weights, workers, packs, dtype);
       promise.set_value(shape);
       return shape;
     } catch (...) {
