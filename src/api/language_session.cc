@@ -1,13 +1,12 @@
 #include <algorithm>
 #include <bit>
-#include <cmath>
-#include <cstring>
 #include <mutex>
 
 #include "api/compiled.h"
 #include "api/memory_limit.h"
 #include "api/model_data.h"
 #include "core/format.h"
+#include "core/hash.h"
 #include "io/checkpoint.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -35,12 +34,12 @@ std::int64_t whole_piece(std::int64_t tokens) {
       std::bit_floor(static_cast<std::uint64_t>(std::clamp<std::int64_t>(tokens, 1, kMostTokens))));
 }
 
-// FNV-1a of names, shapes and the first bytes of all weights: tells models apart, not what somebody hides.
+// Of names, shapes and the first bytes of all weights: tells models apart, not what somebody hides.
 std::string fingerprint(const ModelData& data) {
   constexpr std::size_t kSample = 4096;
-  std::uint64_t hash = 0xcbf29ce484222325;
+  Hash hash;
   const auto mix = [&](std::span<const std::byte> bytes) {
-    for (const std::byte b : bytes) hash = (hash ^ static_cast<std::uint64_t>(b)) * 0x100000001b3;
+    for (const std::byte b : bytes) hash.add(static_cast<std::uint64_t>(b));
   };
   for (const auto& [name, weight] : data.weights) {
     mix(std::as_bytes(std::span(name)));
@@ -48,12 +47,7 @@ std::string fingerprint(const ModelData& data) {
     mix(std::as_bytes(std::span(type)));
     mix({weight.raw(), std::min(weight.bytes(), kSample)});
   }
-  return fmt::format("{} {:016x}", data.architecture->family(), hash);
-}
-
-// What a product multiplies, as it lies in memory.
-std::int64_t stored_bytes(DType dtype, std::int64_t elements) {
-  return static_cast<std::int64_t>(size_of(dtype)) * elements;
+  return fmt::format("{} {:016x}", data.architecture->family(), hash.value());
 }
 
 }  // namespace
@@ -231,7 +225,8 @@ std::int64_t LanguageSession::bytes_per_token() const {
       const Graph::ValueInfo& value = impl_->step->value(node.inputs[i]);
       if (value.kind != Graph::Kind::kParameter || node.operation.as<Embedding>()) continue;
       const bool multiplied = node.operation.as<Linear>() && i == 1;
-      bytes += stored_bytes(multiplied ? impl_->dtype : DType::kF32, value.type.shape.elements());
+      const TensorType read{multiplied ? impl_->dtype : DType::kF32, value.type.shape};
+      bytes += static_cast<std::int64_t>(read.bytes());
     }
   }
   return bytes;

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/format.h"
+#include "core/hash.h"
 #include "core/random.h"
 #include "io/npy.h"
 
@@ -82,14 +83,16 @@ TokenData TokenData::open(const fs::path& path, const std::optional<Tokenizer>& 
 }
 
 TokenData::TokenData(std::string name, Numbers numbers, std::shared_ptr<const void> owner)
-    : name_(std::move(name)), numbers_(std::move(numbers)), owner_(std::move(owner)), fingerprint_(0xcbf29ce484222325) {
+    : name_(std::move(name)), numbers_(std::move(numbers)), owner_(std::move(owner)) {
   require<IoError>(size() > 1, name_, "expected at least two tokens, got {}", size());
   std::visit(
       [this](const auto& tokens) {
-        for (const auto token : tokens) {  // FNV-1a
+        Hash hash;
+        for (const auto token : tokens) {
           largest_ = std::max(largest_, static_cast<std::int32_t>(token));
-          fingerprint_ = (fingerprint_ ^ static_cast<std::uint64_t>(token)) * 0x100000001b3;
+          hash.add(static_cast<std::uint64_t>(token));
         }
+        fingerprint_ = hash.value();
       },
       numbers_);
 }

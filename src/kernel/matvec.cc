@@ -21,7 +21,7 @@ using F = hn::CappedTag<float, 16>;
 using I = hn::RebindToSigned<F>;
 using U = hn::RebindToUnsigned<F>;
 
-// The four vectors of weights of one group, `words` 32-bit numbers from the block's beginning.
+// Four vectors of neighbouring columns.
 template <class D>
 struct Four {
   hn::Vec<D> v0, v1, v2, v3;

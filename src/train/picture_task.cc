@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/format.h"
+#include "core/hash.h"
 #include "data/loader.h"
 #include "train/cross_entropy.h"
 #include "train/plan.h"
@@ -57,13 +58,11 @@ class Score {
   double loss_ = 0;
 };
 
-// FNV-1a of the classes of all pictures, in their order.
+// Of the classes of all pictures, in their order.
 std::uint64_t fingerprint(const Dataset& data) {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  for (std::int64_t i = 0; i < data.size(); ++i) {
-    hash = (hash ^ static_cast<std::uint64_t>(data.label(i))) * 0x100000001b3;
-  }
-  return hash;
+  Hash hash;
+  for (std::int64_t i = 0; i < data.size(); ++i) hash.add(static_cast<std::uint64_t>(data.label(i)));
+  return hash.value();
 }
 
 Json facts_of(const Dataset& data) {
