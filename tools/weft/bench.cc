@@ -126,7 +126,27 @@ class Groups {
   std::vector<std::vector<BenchCase>> groups_;
 };
 
-Groups groups_of(const Options& o) {
+using Architectures = std::vector<std::shared_ptr<const Architecture>>;
+
+// Of each model, read once; null for a file that cannot be read: to measure it is what tells why.
+Architectures architectures_of(const Options& o) {
+  const LoadOptions load = o.load.options();
+  Architectures result;
+  for (const std::string& model : o.models) {
+    if (!is_file(model)) {
+      result.push_back(configure_preset(model, load));
+      continue;
+    }
+    try {
+      result.push_back(load_model(model, load).data().architecture);
+    } catch (const Error&) {
+      result.push_back(nullptr);
+    }
+  }
+  return result;
+}
+
+Groups groups_of(const Options& o, const Architectures& architectures) {
   std::vector<Size> sizes;
   if (!o.sizes.empty()) {
     for (const std::string& part : split_list(o.sizes, "--size")) sizes.push_back(parse_size(part, "--size"));
@@ -138,12 +158,12 @@ Groups groups_of(const Options& o) {
   for (const std::string& part : split_list(o.dtypes, "--dtype")) dtypes.push_back(parse_dtype(part, "--dtype"));
   const LoadOptions load = o.load.options();
   Groups groups;
-  for (const std::string& model : o.models) {
+  for (std::size_t i = 0; i < o.models.size(); ++i) {
+    const std::string& model = o.models[i];
     std::vector<Size> its_sizes = sizes;
-    const bool file = is_file(model);
     if (its_sizes.empty()) {
-      its_sizes.push_back(usual_size(
-          require_pictures(file ? *load_model(model, load).data().architecture : *configure_preset(model, load))));
+      if (!architectures[i]) (void)load_model(model, load);  // says why it cannot be read
+      its_sizes.push_back(usual_size(require_pictures(*architectures[i])));
     }
     for (const Size& size : its_sizes) {
       for (const int batch : batches) {
@@ -187,27 +207,16 @@ class Report {
   std::ofstream csv_;
 };
 
-// False for a file that cannot be read: to measure it is what tells why.
-bool reads_text(const std::string& model, const LoadOptions& load) {
-  if (!is_file(model)) return configure_preset(model, load)->language() != nullptr;
-  try {
-    return load_model(model, load).vocab_size() > 0;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
 // Whether it is language models that are asked for, which are measured in their own way.
-bool measure_language(const Options& o) {
-  const LoadOptions load = o.load.options();
-  const auto count = std::ranges::count_if(o.models, [&](const std::string& model) { return reads_text(model, load); });
+bool measure_language(const Options& o, const Architectures& architectures) {
+  const auto count = std::ranges::count_if(architectures, [](const auto& a) { return a && a->language(); });
   if (count == 0) return false;
   if (count < std::ssize(o.models)) fail_usage("language models and models that read pictures are measured apart");
   const bool plain = o.sizes.empty() && o.batches == "1" && o.vs.empty() && !o.vs_spinning && !o.profile &&
                      o.csv.empty() && o.svg.empty();
   if (!plain) fail_usage("of language models --threads, --dtype, --min-time, --max-memory, --set and --json are known");
   LanguageBench bench{.models = o.models,
-                      .load = load,
+                      .load = o.load.options(),
                       .threads = parse_ints(o.threads, "--threads", 0, 1024),
                       .dtypes = {},
                       .min_time = o.min_time,
@@ -219,9 +228,10 @@ bool measure_language(const Options& o) {
 }
 
 int run(const Options& o) {
-  if (measure_language(o)) return kOk;
+  const Architectures architectures = architectures_of(o);
+  if (measure_language(o, architectures)) return kOk;
   std::signal(SIGPIPE, SIG_IGN);  // a child that died is an error of its combination
-  Groups groups = groups_of(o);
+  Groups groups = groups_of(o, architectures);
   std::optional<Peer> peer;
   if (!o.vs.empty()) {
     peer.emplace(o.vs, o.vs_spinning);
