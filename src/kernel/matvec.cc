@@ -5,6 +5,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/half.h"
 #include "kernel/matvec.h"
@@ -155,37 +156,43 @@ void for_each_four(const ColumnBlocks& w, std::int64_t begin, std::int64_t end, 
   }
 }
 
-void multiply(const ColumnBlocks& w, const std::byte* x, std::int64_t begin, std::int64_t end, float* sums,
-              std::byte* scratch) {
+void prepare(const ColumnBlocks& w, const std::byte* x, std::byte* to) {
   const auto k = static_cast<std::size_t>(w.k);
   if (w.dtype == DType::kF32) {
-    for_each_four<float>(w, begin, end, sums, [&](const float* from, float* to) {
-      sum_f32(from, reinterpret_cast<const float*>(x), k, to);
-    });
+    std::memcpy(to, x, k * sizeof(float));
   } else if (w.dtype == DType::kBF16) {
-    auto* const wide = reinterpret_cast<float*>(scratch);
+    auto* const wide = reinterpret_cast<float*>(to);
     const auto* const from = reinterpret_cast<const BFloat16*>(x);
     std::transform(from, from + k, wide, [](BFloat16 value) { return to_float(value); });
     wide[k] = 0;  // of a group that is not full
-    for_each_four<std::uint32_t>(
-        w, begin, end, sums, [&](const std::uint32_t* words, float* to) { sum_bf16(words, wide, (k + 1) / 2, to); });
+  } else if (kAddsBytes) {
+    std::memcpy(to, x, k);
+    std::memset(to + k, 0, 3);
   } else {
-    auto* const pairs = reinterpret_cast<std::int32_t*>(scratch);
+    auto* const pairs = reinterpret_cast<std::int32_t*>(to);
     const auto* const from = reinterpret_cast<const std::uint8_t*>(x);
-    const std::size_t groups = (k + 3) / 4;
     const auto at = [&](std::size_t i) { return i < k ? std::int32_t{from[i]} : 0; };
-    for (std::size_t i = 0; i < groups; ++i) {
-      if constexpr (kAddsBytes) {
-        pairs[i] = static_cast<std::int32_t>(
-            static_cast<std::uint32_t>(at(4 * i)) | static_cast<std::uint32_t>(at(4 * i + 1)) << 8 |
-            static_cast<std::uint32_t>(at(4 * i + 2)) << 16 | static_cast<std::uint32_t>(at(4 * i + 3)) << 24);
-        continue;
-      }
-      pairs[2 * i] = at(4 * i) | at(4 * i + 2) << 16;
-      pairs[2 * i + 1] = at(4 * i + 1) | at(4 * i + 3) << 16;
+    for (std::size_t i = 0; i < k; i += 4) {
+      pairs[i / 2] = at(i) | at(i + 2) << 16;
+      pairs[i / 2 + 1] = at(i + 1) | at(i + 3) << 16;
     }
-    for_each_four<std::int32_t>(w, begin, end, sums,
-                                [&](const std::int32_t* words, float* to) { sum_i8(words, pairs, groups, to); });
+  }
+}
+
+void multiply(const ColumnBlocks& w, const std::byte* row, std::int64_t begin, std::int64_t end, float* sums) {
+  const auto k = static_cast<std::size_t>(w.k);
+  if (w.dtype == DType::kF32) {
+    for_each_four<float>(w, begin, end, sums, [&](const float* from, float* to) {
+      sum_f32(from, reinterpret_cast<const float*>(row), k, to);
+    });
+  } else if (w.dtype == DType::kBF16) {
+    for_each_four<std::uint32_t>(w, begin, end, sums, [&](const std::uint32_t* words, float* to) {
+      sum_bf16(words, reinterpret_cast<const float*>(row), (k + 1) / 2, to);
+    });
+  } else {
+    for_each_four<std::int32_t>(w, begin, end, sums, [&](const std::int32_t* words, float* to) {
+      sum_i8(words, reinterpret_cast<const std::int32_t*>(row), (k + 3) / 4, to);
+    });
   }
 }
 
@@ -197,18 +204,21 @@ HWY_AFTER_NAMESPACE();
 namespace weft {
 namespace {
 
+HWY_EXPORT(prepare);
 HWY_EXPORT(multiply);
 
 }  // namespace
 
-void multiply_row(const ColumnBlocks& weights, const std::byte* x, std::int64_t begin, std::int64_t end, float* sums,
-                  std::byte* scratch) {
-  HWY_DYNAMIC_DISPATCH(multiply)(weights, x, begin, end, sums, scratch);
+void prepare_row(const ColumnBlocks& weights, const std::byte* x, std::byte* to) {
+  HWY_DYNAMIC_DISPATCH(prepare)(weights, x, to);
 }
 
-std::size_t matvec_scratch_bytes(std::int64_t k) {
-  return whole_lines(static_cast<std::size_t>(k + 4) * sizeof(float));
+void multiply_row(const ColumnBlocks& weights, const std::byte* row, std::int64_t begin, std::int64_t end,
+                  float* sums) {
+  HWY_DYNAMIC_DISPATCH(multiply)(weights, row, begin, end, sums);
 }
+
+std::size_t matvec_row_bytes(std::int64_t k) { return whole_lines(static_cast<std::size_t>(k + 4) * sizeof(float)); }
 
 }  // namespace weft
 #endif  // HWY_ONCE

@@ -20,11 +20,14 @@ struct ColumnBlocks {
   const std::byte* data = nullptr;
 };
 
+/// A row x [K] as multiply_row takes it, for all its columns: x is f32, bf16 or, for int8 weights, u8. `to` has
+/// matvec_row_bytes(k), aligned to 64.
+void prepare_row(const ColumnBlocks& weights, const std::byte* x, std::byte* to);
+std::size_t matvec_row_bytes(std::int64_t k);
+
 /// sums[c − begin] = Σ_k x[k]·w[k,c] for the columns of blocks [begin/64, end/64), both multiples of 64 or the end N.
-/// x is f32, bf16 or, for int8 weights, u8 [K]; of those the sums are exact before they become f32. `sums` has room for
-/// whole blocks. `scratch` has matvec_scratch_bytes(k), aligned to 64.
-void multiply_row(const ColumnBlocks& weights, const std::byte* x, std::int64_t begin, std::int64_t end, float* sums,
-                  std::byte* scratch);
-std::size_t matvec_scratch_bytes(std::int64_t k);
+/// `row` is what prepare_row made of x. Of u8 and int8 the sums are exact before they become f32. `sums` has room for
+/// whole blocks.
+void multiply_row(const ColumnBlocks& weights, const std::byte* row, std::int64_t begin, std::int64_t end, float* sums);
 
 }  // namespace weft

@@ -85,13 +85,13 @@ TEST(MatVec, SumsEveryColumn) {
           SCOPED_TRACE(::testing::Message() << name_of(dtype) << ' ' << k << " × " << n);
           const Packed packed(dtype, k, n);
           const auto whole = static_cast<std::size_t>((n + kColumns - 1) / kColumns * kColumns);
-          std::vector<float> sums(whole, NAN), scratch(matvec_scratch_bytes(k) / sizeof(float), NAN);
-          const std::vector<std::byte> x = packed.x();
-          multiply_row(packed.blocks(), x.data(), 0, n, sums.data(), reinterpret_cast<std::byte*>(scratch.data()));
+          std::vector<float> sums(whole, NAN), prepared(matvec_row_bytes(k) / sizeof(float), NAN);
+          auto* const row = reinterpret_cast<std::byte*>(prepared.data());
+          prepare_row(packed.blocks(), packed.x().data(), row);
+          multiply_row(packed.blocks(), row, 0, n, sums.data());
           for (std::int64_t c = 0; c < n; ++c) EXPECT_EQ(sums[static_cast<std::size_t>(c)], packed.sum(c)) << c;
           if (n <= kColumns) continue;
-          multiply_row(packed.blocks(), x.data(), kColumns, n, sums.data(),
-                       reinterpret_cast<std::byte*>(scratch.data()));
+          multiply_row(packed.blocks(), row, kColumns, n, sums.data());
           EXPECT_EQ(sums[0], packed.sum(kColumns)) << "from the second block on";
         }
       }

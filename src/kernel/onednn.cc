@@ -200,21 +200,31 @@ struct Product::Impl {
   void run_row(const std::byte* x, std::byte* y, std::int64_t begin, std::int64_t end, std::byte* scratch) const {
     constexpr std::int64_t kStep = 4 * ColumnBlocks::kColumns;
     std::array<float, kStep> sums;
+    prepare_row(*blocks, x, scratch);
     for (std::int64_t from = begin; from < end; from += kStep) {
       const std::int64_t to = std::min(from + kStep, end);
-      multiply_row(*blocks, x, from, to, sums.data(), scratch);
-      for (std::int64_t c = from; c < to; ++c) {
-        const auto column = static_cast<std::size_t>(c);
-        float sum = sums[static_cast<std::size_t>(c - from)];
-        if (precision == DType::kI8) sum *= packed.scales_and_sums.data<float>()[column];
-        if (adds_bias()) sum += bias_values.data<float>()[column];
-        if (activation == Activation::kSquaredRelu) sum = sum > 0 ? sum * sum : 0;
-        if (output == DType::kBF16) {
-          reinterpret_cast<BFloat16*>(y)[c] = to_bfloat16(sum);
-        } else {
-          reinterpret_cast<float*>(y)[c] = sum;
-        }
-      }
+      multiply_row(*blocks, scratch, from, to, sums.data());
+      finish(std::span(sums).first(static_cast<std::size_t>(to - from)), from, y);
+    }
+  }
+
+  // From sums to results, in loops that the compiler makes vectors of.
+  void finish(std::span<float> sums, std::int64_t column, std::byte* y) const {
+    if (precision == DType::kI8) {
+      const float* const scales = packed.scales_and_sums.data<float>().data() + column;
+      for (std::size_t i = 0; i < sums.size(); ++i) sums[i] *= scales[i];
+    }
+    if (adds_bias()) {
+      const float* const its = bias_values.data<float>().data() + column;
+      for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += its[i];
+    }
+    if (activation == Activation::kSquaredRelu) {
+      for (float& sum : sums) sum = sum > 0 ? sum * sum : 0;
+    }
+    if (output == DType::kBF16) {
+      std::ranges::transform(sums, reinterpret_cast<BFloat16*>(y) + column, [](float sum) { return to_bfloat16(sum); });
+    } else {
+      std::ranges::copy(sums, reinterpret_cast<float*>(y) + column);
     }
   }
 
@@ -315,7 +325,7 @@ void Product::set_rows(std::int64_t rows, std::int64_t tile_rows) {
   Impl& self = *impl_;
   self.tile_rows = std::min(tile_rows, rows);
   if (self.is_row(self.tile_rows)) {
-    self.scratch_bytes = matvec_scratch_bytes(self.k);
+    self.scratch_bytes = matvec_row_bytes(self.k);
     return;
   }
   try {
@@ -345,7 +355,7 @@ std::int64_t Product::set_parts(std::int64_t rows, std::int64_t parts) {
   const std::int64_t width = ((self.n + parts - 1) / parts + kBlock - 1) / kBlock * kBlock;
   if (self.is_row(rows)) {
     self.part_columns = width;
-    self.scratch_bytes = matvec_scratch_bytes(self.k);
+    self.scratch_bytes = matvec_row_bytes(self.k);
     return (self.n + width - 1) / width;
   }
   self.parts.clear();
