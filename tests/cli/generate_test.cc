@@ -196,7 +196,7 @@ TEST_F(GenerateCommand, WrongUsageIsOneLineAndTwo) {
                                                                   {"--presence-penalty", {"x", "nan"}},
                                                                   {"--frequency-penalty", {"x", "inf"}},
                                                                   {"--penalty-decay", {"-0.1", "1.1", "x"}},
-                                                                  {"--seed", {"-1", "x", "1.5"}},
+                                                                  {"--seed", {"-1", "x", "1.5", "99999999999999999999"}},
                                                                   {"--stop", {""}},
                                                                   {"--threads", {"-1"}},
                                                                   {"--dtype", {"q4", "f16"}},

@@ -1,5 +1,6 @@
 // weft generate: text that goes on.
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <functional>
@@ -42,6 +43,15 @@ struct Options {
   bool json = false;
 };
 
+// CLI11 takes what is beyond 64 bits for the largest number.
+std::string whole_number(const std::string& text) {
+  std::uint64_t value = 0;
+  const char* const stop = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), stop, value);
+  if (error == std::errc() && end == stop) return "";
+  return fmt::format("expected a whole number of at most 64 bits, got {}", one_line(text));
+}
+
 void declare(CLI::App& app, Options& o) {
   app.add_option("prompt", o.prompt, "Text to go on from")->type_name("TEXT");
   app.add_option("--model", o.model, "Checkpoint of a language model, or a preset (random weights)")
@@ -67,7 +77,7 @@ void declare(CLI::App& app, Options& o) {
                  "Taken from the logits of tokens for each time seen (default 0)");
   app.add_option("--penalty-decay", o.sampling.penalty_decay,
                  "What tokens seen count for after each further one (default 1: forget nothing)");
-  app.add_option("--seed", o.sampling.seed, "Of the draws (default 0)")->type_name("N")->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", o.sampling.seed, "Of the draws (default 0)")->type_name("N")->check(whole_number);
   app.add_option("--stop", o.stops, "End before this text; may be given several times")
       ->type_name("TEXT")
       ->allow_extra_args(false);
