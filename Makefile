@@ -74,10 +74,10 @@ format: ## bring all sources into the one format
 lint: ## check format, layers and clang-tidy's findings
 	$(need) $(LINT_PACKAGES)
 	$(sources) | xargs clang-format --dry-run --Werror
-	cmake --preset dev
-	$(CXX) -std=c++20 -DWEFT_SOURCE_DIR='"$(CURDIR)"' tests/layers_test.cc -o build/dev/layers -lgtest -lgtest_main
-	build/dev/layers --gtest_brief=1
-	scripts/tidy build/dev $(JOBS)
+	cmake --preset lint
+	$(CXX) -std=c++20 -DWEFT_SOURCE_DIR='"$(CURDIR)"' tests/layers_test.cc -o build/lint/layers -lgtest -lgtest_main
+	build/lint/layers --gtest_brief=1
+	scripts/tidy build/lint $(JOBS)
 
 asan: ## run the suite under address and undefined-behaviour sanitizers
 	$(need) $(TEST_PACKAGES)

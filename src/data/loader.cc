@@ -11,7 +11,7 @@
 namespace weft {
 namespace {
 
-constexpr std::string_view kPlace = "data::loader";
+constexpr std::string_view kLoaderPlace = "data::loader";
 constexpr int kPair = 2;  // pictures made in one go: those that are mixed with each other
 
 // What a stream of random numbers is for, so that no two are the same.
@@ -56,12 +56,12 @@ Tensor images_of(std::int64_t count, std::int64_t side) { return Tensor(DType::k
 template <class Options>
 void check_common(const Dataset& data, const Options& o) {
   require<ConfigError>(o.batch >= 1 && o.workers >= 0 && o.workers <= 1024 && o.prefetch >= 1 && o.prefetch <= 1024,
-                       kPlace,
+                       kLoaderPlace,
                        "expected batch ≥ 1, workers within 0 … 1024 and prefetch within 1 … 1024, got {}, {} and {}",
                        o.batch, o.workers, o.prefetch);
-  require<ConfigError>(o.world >= 1 && o.rank >= 0 && o.rank < o.world, kPlace,
+  require<ConfigError>(o.world >= 1 && o.rank >= 0 && o.rank < o.world, kLoaderPlace,
                        "expected a rank below the number of processes, got {} of {}", o.rank, o.world);
-  require<ConfigError>(data.size() > 0 && data.size() <= std::int64_t{1} << 32, kPlace,
+  require<ConfigError>(data.size() > 0 && data.size() <= std::int64_t{1} << 32, kLoaderPlace,
                        "{} has {} pictures, expected 1 … 2^32", data.name(), data.size());
 }
 
@@ -90,13 +90,13 @@ struct Loader::Impl {
   static void check(const Dataset& data, const LoaderOptions& o, std::int64_t epoch, std::int64_t step) {
     check_common(data, o);
     const std::int64_t global = std::int64_t{o.batch} * o.world;
-    require<ConfigError>(global <= data.size(), kPlace,
+    require<ConfigError>(global <= data.size(), kLoaderPlace,
                          "{} has {} pictures, which do not fill one step of {} x {}; take a smaller batch", data.name(),
                          data.size(), o.world, o.batch);
-    require<ConfigError>(o.batch % kPair == 0 || (o.augment.mixup == 0 && o.augment.cutmix == 0), kPlace,
+    require<ConfigError>(o.batch % kPair == 0 || (o.augment.mixup == 0 && o.augment.cutmix == 0), kLoaderPlace,
                          "pictures are mixed in pairs: expected an even batch, got {}", o.batch);
     const std::int64_t steps = data.size() / global;
-    require<ConfigError>(epoch >= 0 && epoch < std::int64_t{1} << 31 && step >= 0 && step < steps, kPlace,
+    require<ConfigError>(epoch >= 0 && epoch < std::int64_t{1} << 31 && step >= 0 && step < steps, kLoaderPlace,
                          "expected an epoch from 0 and a step within 0 … {}, got {} and {}", steps - 1, epoch, step);
   }
 

@@ -17,18 +17,18 @@ namespace weft {
 namespace {
 
 constexpr std::string_view kMagic = "\x93NUMPY";
-constexpr std::size_t kMaxHeader = 1 << 16;
-constexpr std::size_t kMaxRank = 64;  // NumPy's own bound
+constexpr std::size_t kMaxNpyHeader = 1 << 16;
+constexpr std::size_t kMaxNpyRank = 64;  // NumPy's own bound
 
-constexpr std::array<std::pair<std::string_view, DType>, 9> kElements = {{{"f8", DType::kF64},
-                                                                          {"f4", DType::kF32},
-                                                                          {"f2", DType::kF16},
-                                                                          {"i8", DType::kI64},
-                                                                          {"i4", DType::kI32},
-                                                                          {"i2", DType::kI16},
-                                                                          {"i1", DType::kI8},
-                                                                          {"u1", DType::kU8},
-                                                                          {"b1", DType::kBool}}};
+constexpr std::array<std::pair<std::string_view, DType>, 9> kNpyElements = {{{"f8", DType::kF64},
+                                                                             {"f4", DType::kF32},
+                                                                             {"f2", DType::kF16},
+                                                                             {"i8", DType::kI64},
+                                                                             {"i4", DType::kI32},
+                                                                             {"i2", DType::kI16},
+                                                                             {"i1", DType::kI8},
+                                                                             {"u1", DType::kU8},
+                                                                             {"b1", DType::kBool}}};
 
 struct Header {
   std::string_view element;
@@ -112,7 +112,7 @@ class HeaderParser {
       text_.remove_prefix(static_cast<std::size_t>(end - text_.data()));
       accept('L');  // written by Python 2
       out.push_back(extent);
-      require<IoError>(out.size() <= kMaxRank, place_, "the array has more than {} axes", kMaxRank);
+      require<IoError>(out.size() <= kMaxNpyRank, place_, "the array has more than {} axes", kMaxNpyRank);
       if (!accept(',')) {
         expect(')');
         break;
@@ -131,8 +131,8 @@ DType element_type(std::string_view descr, std::string_view place) {
                    printable(descr));
   std::string_view element = descr;
   if (element.starts_with('<') || element.starts_with('|') || element.starts_with('=')) element.remove_prefix(1);
-  const auto* const known = std::ranges::find(kElements, element, &std::pair<std::string_view, DType>::first);
-  require<IoError>(known != kElements.end(), place,
+  const auto* const known = std::ranges::find(kNpyElements, element, &std::pair<std::string_view, DType>::first);
+  require<IoError>(known != kNpyElements.end(), place,
                    "elements must be f8, f4, f2, i8, i4, i2, i1, u1 or b1, got '{}'; convert the array before saving",
                    printable(descr));
   return known->second;
@@ -171,8 +171,8 @@ Tensor read_npy(const FileBytes& file) {
   const std::size_t start = version == 1 ? 10 : 12;
   std::size_t length = byte(8) | byte(9) << 8;
   if (version > 1) length |= byte(10) << 16 | byte(11) << 24;
-  require<IoError>(length <= kMaxHeader, place, "the npy header says it has {} bytes: expected at most {}", length,
-                   kMaxHeader);
+  require<IoError>(length <= kMaxNpyHeader, place, "the npy header says it has {} bytes: expected at most {}", length,
+                   kMaxNpyHeader);
   require<IoError>(length <= text.size() - start, place, "the file is cut short inside its npy header");
   const Header header = HeaderParser(text.substr(start, length), place).parse();
   const DType dtype = element_type(header.element, place);
@@ -199,8 +199,9 @@ Tensor read_npy(const FileBytes& file) {
 Tensor read_npy(const std::filesystem::path& path) { return read_npy(map_file(path)); }
 
 void write_npy(const std::filesystem::path& path, const Tensor& tensor) {
-  const auto* const element = std::ranges::find(kElements, tensor.dtype(), &std::pair<std::string_view, DType>::second);
-  require<UnsupportedError>(element != kElements.end(), path.string(), "NumPy has no {} elements; convert to f32",
+  const auto* const element =
+      std::ranges::find(kNpyElements, tensor.dtype(), &std::pair<std::string_view, DType>::second);
+  require<UnsupportedError>(element != kNpyElements.end(), path.string(), "NumPy has no {} elements; convert to f32",
                             name_of(tensor.dtype()));
   const auto extents = tensor.shape().extents();
   std::string header = fmt::format("{{'descr': '{}{}', 'fortran_order': False, 'shape': ({}{}), }}",

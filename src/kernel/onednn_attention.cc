@@ -14,13 +14,13 @@ namespace {
 using dnnl::memory;
 
 // y = a·w or y += a·w; a is [m,k], w packed from [k,n], y is [m,n].
-struct Product {
+struct TileProduct {
   dnnl::matmul primitive;
   memory::desc a, y, packed, scratch;
 };
 
-Product make_product(std::int64_t m, std::int64_t k, std::int64_t n, memory::data_type type, const memory::desc* packed,
-                     bool accumulates) {
+TileProduct make_tile_product(std::int64_t m, std::int64_t k, std::int64_t n, memory::data_type type,
+                              const memory::desc* packed, bool accumulates) {
   const memory::desc a({m, k}, type, memory::format_tag::ab);
   const memory::desc any({k, n}, type, memory::format_tag::any);
   const memory::desc y({m, n}, memory::data_type::f32, memory::format_tag::ab);
@@ -58,7 +58,7 @@ struct AttentionProducts::Impl {
   // What a block of one length needs: products for full tiles and for the last one.
   struct Block {
     std::int64_t keys;
-    std::array<Product, 2> scores, values;
+    std::array<TileProduct, 2> scores, values;
     Packing pack_keys, pack_values;
     std::size_t keys_bytes, values_bytes;
   };
@@ -69,7 +69,8 @@ struct AttentionProducts::Impl {
     rest = last == full.keys ? full : make_block(last);
     for (const Block* block : {&full, &rest}) {
       for (const auto& products : {block->scores, block->values}) {
-        for (const Product& product : products) scratch = std::max(scratch, whole_lines(product.scratch.get_size()));
+        for (const TileProduct& product : products)
+          scratch = std::max(scratch, whole_lines(product.scratch.get_size()));
       }
     }
   }
@@ -79,10 +80,12 @@ struct AttentionProducts::Impl {
     const std::int64_t d = sizes.channels;
     const std::int64_t tile = std::min(sizes.tile, sizes.queries);
     const std::int64_t last = sizes.queries - (sizes.queries - 1) / tile * tile;
-    const Product scores = make_product(tile, d, keys, type, nullptr, sizes.biased);
-    const Product values = make_product(tile, keys, d, type, nullptr, true);
-    const Product last_scores = last == tile ? scores : make_product(last, d, keys, type, &scores.packed, sizes.biased);
-    const Product last_values = last == tile ? values : make_product(last, keys, d, type, &values.packed, true);
+    const TileProduct scores = make_tile_product(tile, d, keys, type, nullptr, sizes.biased);
+    const TileProduct values = make_tile_product(tile, keys, d, type, nullptr, true);
+    const TileProduct last_scores =
+        last == tile ? scores : make_tile_product(last, d, keys, type, &scores.packed, sizes.biased);
+    const TileProduct last_values =
+        last == tile ? values : make_tile_product(last, keys, d, type, &values.packed, true);
     return {.keys = keys,
             .scores = {scores, last_scores},
             .values = {values, last_values},
@@ -146,8 +149,8 @@ void AttentionProducts::run(const Tile& tile, FunctionRef<void(std::int64_t, std
   // The blocks from `index` to `end`, all of one length: oneDNN's records of where things are serve them all.
   const auto run_blocks = [&](const Impl::Block& block, std::int64_t end) {
     if (index == end) return;
-    const Product& scores_product = block.scores[shape];
-    const Product& values_product = block.values[shape];
+    const TileProduct& scores_product = block.scores[shape];
+    const TileProduct& values_product = block.values[shape];
     const memory queries = at(scores_product.a, tile.queries);
     const memory scores = at(scores_product.y, tile.scores);
     const memory probabilities = at(values_product.a, tile.probabilities);

@@ -13,13 +13,14 @@ using dnnl::memory;
 
 namespace {
 
+using Tag = memory::format_tag;
+
 // Where a product finds its matrices. Making these takes oneDNN as long as a small product does.
 struct Arguments {
   memory a, b, c, scratch;
 };
 
 dnnl::matmul::primitive_desc describe(const MatmulShape& shape) {
-  using Tag = memory::format_tag;
   const auto type = shape.precision == DType::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
   const memory::desc a({shape.m, shape.k}, type, shape.a_transposed ? Tag::ba : Tag::ab);
   const memory::desc b({shape.k, shape.n}, type, shape.b_transposed ? Tag::ba : Tag::ab);

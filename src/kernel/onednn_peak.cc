@@ -23,12 +23,14 @@ constexpr std::int64_t kDepth = 768;
 constexpr std::int64_t kColumns = 768;
 constexpr double kOperations = 2.0 * kRows * kDepth * kColumns;
 
-struct Types {
+using Tag = memory::format_tag;
+using Type = memory::data_type;
+
+struct PeakTypes {
   memory::data_type src, weight, dst;
 };
 
-Types types_of(DType precision) {
-  using Type = memory::data_type;
+PeakTypes peak_types_of(DType precision) {
   switch (precision) {
     case DType::kF32:
       return {Type::f32, Type::f32, Type::f32};
@@ -75,10 +77,9 @@ struct MatrixPeak::Lane {
 };
 
 MatrixPeak::MatrixPeak(DType precision, int threads) {
-  const Types types = types_of(precision);
+  const PeakTypes types = peak_types_of(precision);
   if (!multiplies_natively(precision)) return;
   const SingleThread single;
-  using Tag = memory::format_tag;
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   const dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(memory::desc({kRows, kDepth}, types.src, Tag::ab),

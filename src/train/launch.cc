@@ -11,7 +11,7 @@
 namespace weft {
 namespace {
 
-constexpr std::string_view kPlace = "launch";
+constexpr std::string_view kLaunchPlace = "launch";
 constexpr int kMany = 1'000'000;
 
 // Names of variables.
@@ -47,7 +47,7 @@ class Environment {
     int result = 0;
     const auto [end, error] = std::from_chars(value->data(), value->data() + value->size(), result);
     require<ConfigError>(
-        error == std::errc() && end == value->data() + value->size() && result >= low && result <= high, kPlace,
+        error == std::errc() && end == value->data() + value->size() && result >= low && result <= high, kLaunchPlace,
         "{} must be a number within {} … {}, got {}", name, low, high, printable(*value, 60));
     return result;
   }
@@ -73,7 +73,7 @@ std::string meeting_host(const Environment& environment, const Launch& launch, b
   if (nodes && environment.number(kSlurm.world, 1, kMany).value_or(launch.meeting.world) == launch.meeting.world) {
     return first_host(*nodes);
   }
-  require<ConfigError>(all_local, kPlace,
+  require<ConfigError>(all_local, kLaunchPlace,
                        "{} of {} processes are on this machine: set MASTER_ADDR to the host of rank 0 in all of them",
                        launch.local_world, launch.meeting.world);
   return Meeting().host;
@@ -107,20 +107,20 @@ Launch read_launch(const LookUp& variable) {
   Meeting& meeting = launch.meeting;
   const auto needed = [&](const char* name, const char* other, int low, int high) {
     const std::optional<int> value = environment.number(name, low, high);
-    require<ConfigError>(value.has_value(), kPlace, "{} is set, but {} is not; set or unset both", other, name);
+    require<ConfigError>(value.has_value(), kLaunchPlace, "{} is set, but {} is not; set or unset both", other, name);
     return *value;
   };
   meeting.world = needed(names->world, names->rank, 1, kMany);
   meeting.rank = needed(names->rank, names->world, 0, kMany);
-  require<ConfigError>(meeting.rank < meeting.world, kPlace, "{}={} must be below {}={}", names->rank, meeting.rank,
-                       names->world, meeting.world);
+  require<ConfigError>(meeting.rank < meeting.world, kLaunchPlace, "{}={} must be below {}={}", names->rank,
+                       meeting.rank, names->world, meeting.world);
   if (meeting.world == 1) return launch;
 
   const std::optional<int> local_world = environment.number(names->local_world, 1, meeting.world);
   const std::optional<int> local_rank = environment.number(names->local_rank, 0, kMany);
   launch.local_world = local_world.value_or(1);
   launch.local_rank = local_rank.value_or(0);
-  require<ConfigError>(!local_world || launch.local_rank < *local_world, kPlace, "{}={} must be below {}={}",
+  require<ConfigError>(!local_world || launch.local_rank < *local_world, kLaunchPlace, "{}={} must be below {}={}",
                        names->local_rank, launch.local_rank, names->local_world, launch.local_world);
   meeting.host = meeting_host(environment, launch, local_world.value_or(meeting.world) == meeting.world);
   const bool here = meeting.host == "localhost" || meeting.host == "::1" || meeting.host.starts_with("127.");

@@ -18,7 +18,7 @@ namespace weft {
 namespace {
 
 // How right and how sure a model is on pictures that it has not learned from.
-class Score {
+class PictureScore {
  public:
   void add(const Tensor& logits, std::span<const int> labels) {
     const auto classes = static_cast<std::size_t>(logits.shape()[1]);
@@ -79,7 +79,7 @@ void check_classes(const Dataset& data, const Dataset& val) {
                        printable(fmt::format("{}", fmt::join(all, ", ")), 80));
 }
 
-void check_keys(const TrainConfig& c) {
+void check_picture_keys(const TrainConfig& c) {
   require<ConfigError>(c.tokenizer.empty() && c.ctx_len == 0, "train",
                        "tokenizer and ctx_len are for models that read text, the model {} reads pictures",
                        printable(c.from.empty() ? c.model : c.from, 200));
@@ -91,7 +91,7 @@ class PictureTask final : public Task {
       : config_(std::move(setting.config)),
         options_(std::move(setting.options)),
         processes_(std::move(setting.processes)) {
-    check_keys(config_);
+    check_picture_keys(config_);
     data_ = open_dataset(config_.data, Split::kTrain);
     if (!config_.val.empty()) val_ = open_dataset(config_.val, Split::kTest);
     if (val_) check_classes(*data_, *val_);
@@ -137,7 +137,7 @@ class PictureTask final : public Task {
                                .workers = options_.workers});
     std::optional<Session> session;
     if (!options_.cuda) session.emplace(model, SessionOptions{.threads = options_.threads});
-    Score score;
+    PictureScore score;
     while (const std::optional<EvalBatch> batch = pictures.next()) {
       score.add(session ? session->logits(batch->images) : trainer.logits(batch->images), batch->labels);
     }

@@ -16,9 +16,9 @@ namespace weft {
 namespace {
 
 // How sure a model is of what follows in a text that it has not learned from.
-class Score {
+class TextScore {
  public:
-  explicit Score(const std::optional<Tokenizer>& tokenizer) : tokenizer_(tokenizer) {}
+  explicit TextScore(const std::optional<Tokenizer>& tokenizer) : tokenizer_(tokenizer) {}
 
   // Logits [T,V], targets [T].
   void add(std::span<const float> logits, std::span<const std::int64_t> targets) {
@@ -46,7 +46,7 @@ class Score {
   double bytes_ = 0;
 };
 
-void check_keys(const TrainConfig& c) {
+void check_text_keys(const TrainConfig& c) {
   std::string senseless;
   const auto expect = [&](bool unset, std::string_view key) {
     if (!unset) senseless += fmt::format("{}{}", senseless.empty() ? "" : ", ", key);
@@ -77,7 +77,7 @@ class TextTask final : public Task {
       : config_(std::move(setting.config)),
         options_(std::move(setting.options)),
         processes_(std::move(setting.processes)) {
-    check_keys(config_);
+    check_text_keys(config_);
     tokenizer_ = open_tokenizer(config_.tokenizer);
     data_.emplace(TokenData::open(config_.data, tokenizer_));
     if (!config_.val.empty()) val_.emplace(TokenData::open(config_.val, tokenizer_));
@@ -122,7 +122,7 @@ class TextTask final : public Task {
       LanguageState state = session->start();
       return session->read_all(std::vector<std::int32_t>(row.begin(), row.end()), state);
     };
-    Score score(tokenizer_);
+    TextScore score(tokenizer_);
     const std::int64_t windows = window_count(*val_, config_.ctx_len);
     const std::int64_t world = processes_->world();
     const std::int64_t rank = processes_->rank();

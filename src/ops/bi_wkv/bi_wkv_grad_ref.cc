@@ -9,13 +9,13 @@ namespace weft {
 namespace {
 
 // One term sign·e^{exponent} of f(t,i)·e^{k_i}, and the derivatives of its exponent.
-struct Term {
+struct TermWithSlopes {
   double exponent, sign;
   double by_w, by_u;
 };
 
 // One channel of one batch entry.
-struct Channel {
+struct ChannelKeys {
   const double* k;
   std::int64_t tokens, stride;
   double w, u;
@@ -23,7 +23,7 @@ struct Channel {
 
 // Calls visit(term, i) for every term of Σ_i f(t,i) e^{k_i}.
 template <class Visit>
-void for_each_term(const Channel& c, std::int64_t t, Wkv form, Visit visit) {
+void for_each_sloped_term(const ChannelKeys& c, std::int64_t t, Wkv form, Visit visit) {
   const std::int64_t run = released_kernel_run(c.tokens);
   const std::int64_t s = t / run * run;
   for (std::int64_t i = 0; i < c.tokens; ++i) {
@@ -31,10 +31,10 @@ void for_each_term(const Channel& c, std::int64_t t, Wkv form, Visit visit) {
     const auto distance = static_cast<double>(std::abs(t - i));
     const bool neighbour_is_whole = form == Wkv::kPaper || (i >= s && i < t);
     const double aged = distance - (neighbour_is_whole ? 1 : 0);
-    visit(i == t ? Term{k + c.u, 1, 0, 1} : Term{k - aged * c.w, 1, -aged, 0}, i);
+    visit(i == t ? TermWithSlopes{k + c.u, 1, 0, 1} : TermWithSlopes{k - aged * c.w, 1, -aged, 0}, i);
     if (form == Wkv::kReleasedKernel && i > s && i <= t) {
-      visit(Term{k + distance * c.w, 1, distance, 0}, i);
-      visit(Term{k + (distance + 1) * c.w, -1, distance + 1, 0}, i);
+      visit(TermWithSlopes{k + distance * c.w, 1, distance, 0}, i);
+      visit(TermWithSlopes{k + (distance + 1) * c.w, -1, distance + 1, 0}, i);
     }
   }
 }
@@ -51,21 +51,22 @@ void bi_wkv_backward_reference(Wkv form, const Shape& shape, const BiWkvBackward
     const std::int64_t first = row / channels * tokens * channels + channel;
     const auto of_token = [&](std::int64_t i) { return static_cast<std::size_t>(first + i * channels); };
     const auto of_channel = static_cast<std::size_t>(channel);
-    const Channel c{
+    const ChannelKeys c{
         .k = in.k.data() + first, .tokens = tokens, .stride = channels, .w = in.w[of_channel], .u = in.u[of_channel]};
     for (std::int64_t t = 0; t < tokens; ++t) {
       double largest = -std::numeric_limits<double>::infinity();
-      for_each_term(c, t, form, [&](const Term& term, std::int64_t) { largest = std::max(largest, term.exponent); });
-      const auto weight = [&](const Term& term) { return term.sign * std::exp(term.exponent - largest); };
+      for_each_sloped_term(
+          c, t, form, [&](const TermWithSlopes& term, std::int64_t) { largest = std::max(largest, term.exponent); });
+      const auto weight = [&](const TermWithSlopes& term) { return term.sign * std::exp(term.exponent - largest); };
       double numerator = 0;
       double denominator = 0;
-      for_each_term(c, t, form, [&](const Term& term, std::int64_t i) {
+      for_each_sloped_term(c, t, form, [&](const TermWithSlopes& term, std::int64_t i) {
         numerator += weight(term) * in.v[of_token(i)];
         denominator += weight(term);
       });
       const double y = numerator / denominator;
       const double g = in.gy[of_token(t)] / denominator;
-      for_each_term(c, t, form, [&](const Term& term, std::int64_t i) {
+      for_each_sloped_term(c, t, form, [&](const TermWithSlopes& term, std::int64_t i) {
         const double by_exponent = weight(term) * g * (in.v[of_token(i)] - y);
         out.v[of_token(i)] += weight(term) * g;
         out.k[of_token(i)] += by_exponent;
