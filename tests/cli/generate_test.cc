@@ -188,20 +188,21 @@ TEST_F(GenerateCommand, WrongUsageIsOneLineAndTwo) {
   expect_error(run({}), 2, "nothing to go on from; give a prompt");
   expect_error(run({"--tokens", "0"}), 2, "nothing to go on from");
   expect_error(run({"a", "--prompt-file", vocabulary_}), 2, "--prompt-file");
-  const std::pair<const char*, std::vector<const char*>> bad[] = {{"--tokens", {"-1", "x", "1e99", "1.5"}},
-                                                                  {"--temperature", {"-0.1", "x", "nan", "inf"}},
-                                                                  {"--top-p", {"-0.1", "1.1", "x", "nan"}},
-                                                                  {"--top-k", {"-1", "x", "1.5"}},
-                                                                  {"--repetition-penalty", {"0", "-1", "x", "inf"}},
-                                                                  {"--presence-penalty", {"x", "nan"}},
-                                                                  {"--frequency-penalty", {"x", "inf"}},
-                                                                  {"--penalty-decay", {"-0.1", "1.1", "x"}},
-                                                                  {"--seed", {"-1", "x", "1.5", "99999999999999999999"}},
-                                                                  {"--stop", {""}},
-                                                                  {"--threads", {"-1"}},
-                                                                  {"--dtype", {"q4", "f16"}},
-                                                                  {"--max-memory", {"much"}},
-                                                                  {"--set", {"x"}}};
+  const std::pair<const char*, std::vector<const char*>> bad[] = {
+      {"--tokens", {"-1", "x", "1e99", "1.5"}},
+      {"--temperature", {"-0.1", "x", "nan", "inf"}},
+      {"--top-p", {"-0.1", "1.1", "x", "nan"}},
+      {"--top-k", {"-1", "x", "1.5"}},
+      {"--repetition-penalty", {"0", "-1", "x", "inf"}},
+      {"--presence-penalty", {"x", "nan"}},
+      {"--frequency-penalty", {"x", "inf"}},
+      {"--penalty-decay", {"-0.1", "1.1", "x"}},
+      {"--seed", {"-1", "x", "1.5", "99999999999999999999"}},
+      {"--stop", {""}},
+      {"--threads", {"-1"}},
+      {"--dtype", {"q4", "f16"}},
+      {"--max-memory", {"much"}},
+      {"--set", {"x"}}};
   for (const auto& [option, values] : bad) {
     std::string name = std::string(option).substr(2);
     for (const char* value : values) {
