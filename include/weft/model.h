@@ -92,7 +92,7 @@ struct WEFT_API SessionOptions {
   /// the fly; sums, norms, mixers and the residual stream stay f32). Others are refused with ConfigError.
   DType dtype = DType::kF32;
   /// Bytes of memory that the process may have; a run that would take more is refused with MemoryError before it
-  /// starts. 0: no limit.
+  /// starts, the first one while it packs the weights. 0: no limit.
   std::int64_t max_memory = 0;
 };
 

@@ -147,7 +147,7 @@ struct LanguageSession::Impl {
   DType dtype;
   std::int64_t max_memory;
   std::unique_ptr<Graph> step;  // for one token
-  std::shared_ptr<PackCache> packs = std::make_shared<PackCache>();
+  std::shared_ptr<PackCache> packs = make_packs(max_memory);
   std::mutex mutex;
   std::map<std::pair<std::int64_t, LogitsOf>, std::unique_ptr<Compiled>> plans;
 };

@@ -372,6 +372,14 @@ TEST(LanguageSession, RefusesLogitsThatWouldPassItsMemoryLimit) {
   EXPECT_EQ(state.tokens, 8192);
 }
 
+TEST(LanguageSession, RefusesToPackWeightsBeyondItsMemoryLimit) {
+  const Model model = small_language_model({.vocab_size = 4096, .n_embd = 128, .dim_ffn = 512});
+  const LanguageSession session(model, {.threads = 1, .max_memory = resident_bytes()});
+  LanguageState state = session.start();
+  EXPECT_TRUE(refuses([&] { (void)session.read(random_tokens(3), state); }, "packed weights would take"));
+  EXPECT_EQ(state.tokens, 0);
+}
+
 // The closed form of the official code: C = 768, 12 layers of 13·C² in matrices and 11·C beside them, a norm at each
 // end and the head. The table of 50277·C is looked up in one row.
 TEST(LanguageSession, TellsTheBytesOfAToken) {

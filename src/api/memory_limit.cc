@@ -16,4 +16,8 @@ void require_memory(std::int64_t limit, std::int64_t more, std::string_view what
       what, mib(more), mib(present), mib(limit));
 }
 
+std::shared_ptr<PackCache> make_packs(std::int64_t limit) {
+  return std::make_shared<PackCache>([limit](std::int64_t bytes) { require_memory(limit, bytes, "packed weights"); });
+}
+
 }  // namespace weft

@@ -136,7 +136,7 @@ struct Session::Impl {
   Workers workers;
   DType dtype;
   std::int64_t max_memory;
-  std::shared_ptr<PackCache> packs = std::make_shared<PackCache>();
+  std::shared_ptr<PackCache> packs = make_packs(max_memory);
   std::mutex mutex;
   std::list<std::pair<Key, Compiling>> recent;  // used last first
 };

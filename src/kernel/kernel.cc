@@ -12,6 +12,7 @@ Tensor PackCache::get(const Tensor& source, std::string_view layout, FunctionRef
   const auto [entry, is_new] = entries_.try_emplace({source.raw(), std::string(layout)});
   if (is_new) {
     try {
+      if (before_packing_) before_packing_(static_cast<std::int64_t>(source.bytes()));
       entry->second = {source, pack()};
     } catch (...) {
       entries_.erase(entry);

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -19,6 +21,10 @@ namespace weft {
 /// Weights in the layouts that kernels want, made once and shared by all shapes that a session runs.
 class PackCache {
  public:
+  /// `before_packing`, where there is one, is told about how many bytes each packed form will take, and may throw.
+  explicit PackCache(std::function<void(std::int64_t)> before_packing = {})
+      : before_packing_(std::move(before_packing)) {}
+
   /// The packed form `layout` of `source`; made by `pack` at the first call. Safe from several threads.
   Tensor get(const Tensor& source, std::string_view layout, FunctionRef<Tensor()> pack);
 
@@ -27,6 +33,7 @@ class PackCache {
     Tensor source;  // keeps the key's address from being reused
     Tensor packed;
   };
+  std::function<void(std::int64_t)> before_packing_;
   std::mutex mutex_;
   std::map<std::pair<const std::byte*, std::string>, Entry> entries_;
 };
